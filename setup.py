@@ -1,0 +1,73 @@
+"""How the package is built. Names and numbers come from settings.ini; versions are pinned in constraints.txt."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+settings = ConfigParser()
+settings.read(HERE / "settings.ini", encoding="utf-8")
+settings = settings["DEFAULT"]
+
+ON_LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+
+torch = [
+    "torch",  # modules to count and to trace, on the meta device too
+    "transformers",  # architectures behind a model name or a config
+    "safetensors",  # checkpoints written and read in the notebooks
+]
+tensorflow = [
+    f"tensorflow-cpu; {ON_LINUX_X86}",  # Keras's engine; this build leaves out the GPU libraries
+    f"tensorflow; {ELSEWHERE}",  # other systems have one build only
+    "keras",  # the layers themselves, and the named models
+]
+course = torch + tensorflow + [
+    "jupyterlab",  # where the notebooks are read
+    "ipykernel",  # runs their cells
+    "ipywidgets",  # sliders
+    "matplotlib",  # figures
+    "numpy",  # each layer's forward pass, from scratch
+    "pandas",  # .to_dataframe()
+    "peft",  # LoRA and IA3 as practitioners insert them
+]
+bench = [
+    "torchinfo",  # the most used summary
+    "fvcore",  # parameter and FLOP counts
+    "lightning",  # ModelSummary
+    "calflops",  # FLOPs of transformers
+]
+dev = course + bench + [
+    "nbdev",  # notebooks to modules, and clean notebooks
+    "nbval",  # notebooks as tests
+    "pytest",  # all other tests
+    "pytest-xdist",  # two at a time
+    "playwright",  # JupyterLab in a real browser
+    "ruff",  # lint
+    "mypy",  # types
+    "psutil",  # memory of a kernel
+    "tqdm",  # progress of `make run`
+    "setuptools",  # builds the wheel that a test installs
+    "wheel",
+]
+
+setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=settings["author"],
+    author_email=settings["author_email"],
+    keywords=settings["keywords"],
+    license="Apache-2.0",
+    license_files=["LICENSE", "LICENSE.prose"],
+    python_requires=f">={settings['min_python']}",
+    packages=find_packages(include=["course_lib", "course_lib.*"]),
+    package_data={"course_lib": ["py.typed", "_data/**/*"]},
+    include_package_data=False,
+    install_requires=[],  # the base package reads checkpoints with the standard library alone
+    extras_require={"torch": torch, "tensorflow": tensorflow, "course": course, "bench": bench, "dev": dev},
+    entry_points={"console_scripts": settings["console_scripts"].splitlines()},
+    zip_safe=False,
+)
