@@ -1,4 +1,4 @@
-"""For every test, notebooks run by nbval included: one thread each, no network, and outputs compared as they are stored."""
+"""For every test and every notebook that nbval runs: one thread each, and no network."""
 import os
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ import refuse_network  # noqa: E402, F401  (bites in this process; PYTHONPATH do
 
 
 def pytest_collection_modifyitems(items):
-    """nbdev_clean stores no execution counts, without which nbval takes a cell for one that never ran."""
+    """nbdev_clean stores no execution counts, and nbval takes a cell without one for never run."""
     for item in items:
         cell = getattr(item, "cell", None)
         if cell is not None and getattr(cell, "execution_count", 0) is None:

@@ -1,8 +1,8 @@
 """Every task of the course, one mechanism for Linux, macOS and Windows, standard library only.
 
-`make lab` and `py -m make lab` both end here. The first call creates `.venv`, installs what constraints.txt pins
-and needs a few minutes; later calls find the stamp of that setup and start at once. Nothing is registered outside
-the project: settings, runtime files and trust of Jupyter, IPython, Matplotlib and Keras all live inside `.venv`.
+`make lab` and `py -m make lab` both end here. The first call creates `.venv` and installs what
+constraints.txt pins; later calls find the stamp of that setup and start at once. Nothing is
+registered outside the project: what Jupyter, IPython, Matplotlib and Keras keep is in `.venv`.
 """
 import hashlib
 import json
@@ -23,22 +23,21 @@ VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course-setup"
 UNFINISHED = "unfinished"
 NOTEBOOKS = ROOT / "nbs"
-OLDEST, NEWEST = (3, 11, 5), (3, 13)  # Pythons for which every pin has a wheel
+OLDEST, NEWEST = (3, 11, 5), (3, 13)  # every pin has a wheel for these
 
-# Set before anything heavy is imported: TensorFlow reads the first two once, at import.
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-# One thread a notebook gives the same digits on every run; the tests refuse the network.
-REPEATABLE = {
-    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1",
-    "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-}
+# In the environment before anything starts: TensorFlow reads the first two at import.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0",
+         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+# One thread and no accelerator: the same digits on every run.
+REPEATABLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+              "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1",
+              "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 
 
 # ---------------------------------------------------------------- setting up
 
 def setup():
-    """Create `.venv` and install into it, unless the stamp says that this very setup is already there."""
+    """Create `.venv` and install into it, unless the stamp says that this was done."""
     if VENV_PYTHON.exists() and read_stamp() == fingerprint():
         return
     if not VENV_PYTHON.exists() or read_stamp() == UNFINISHED:
@@ -51,13 +50,13 @@ def setup():
 def create_environment():
     """A fresh, empty `.venv`; a half-made one is thrown away."""
     python = supported_python()
-    print("Creating .venv with Python {} (once).".format(python), flush=True)
-    shutil.rmtree(VENV, ignore_errors=True)
+    if subprocess.call([python, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL):
+        stop("This Python cannot create environments, because ensurepip is missing: on Debian and "
+             "Ubuntu run `apt-get install python3-venv`, then try again.")
+    print(f"Creating .venv with {python} (once).", flush=True)
+    shutil.rmtree(str(VENV), ignore_errors=True)
     VENV.mkdir()
     STAMP.write_text(UNFINISHED)
-    if subprocess.call([python, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL):
-        stop("This Python cannot create environments because ensurepip is missing: on Debian and Ubuntu run "
-             "`apt-get install python3-venv`, then try again.")
     subprocess.check_call([python, "-m", "venv", str(VENV)])
 
 
@@ -68,57 +67,59 @@ def supported_python():
     for name in ("python3.13", "python3.12", "python3.11"):
         if shutil.which(name):
             return shutil.which(name)
-    stop("The course needs Python 3.11.5 to 3.13, because its pinned packages have wheels for these; this is "
-         "Python {}: install one of them, or name it with `make PYTHON=/path/to/python3.12 lab`."
-         .format(platform.python_version()))
+    stop("The course needs Python 3.11.5 to 3.13, for which its pinned packages have wheels, and "
+         f"this is Python {platform.python_version()}: install one of those, or name it, as in "
+         "`make lab PYTHON=/path/to/python3.12`.")
 
 
 def install():
-    """Everything in constraints.txt's versions: by uv, which takes a fraction of pip's time, or else by pip."""
-    python, environment = str(VENV_PYTHON), dict(os.environ)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt"]
-    what = ["-c", "constraints.txt", "-e", ".[dev]"]
-    print("Installing (once; about a minute, more over a slow connection).", flush=True)
+    """The pinned versions of everything: by uv, several times faster, or else by pip."""
+    python, pinned = str(VENV_PYTHON), ["-c", "constraints.txt"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"] + pinned
+    print("Installing (once; a minute or two, more over a slow connection).", flush=True)
     subprocess.check_call(pip + ["uv"], cwd=str(ROOT))
-    environment.update(uv_settings(python))
-    uv = [python, "-m", "uv", "pip", "install", "--python", python]
-    if subprocess.call(uv + what, cwd=str(ROOT), env=environment):
+    uv = [python, "-m", "uv", "pip", "install", "--python", python] + pinned
+    environment = dict(os.environ, **uv_settings(python))
+    if subprocess.call(uv + ["-e", ".[dev]"], cwd=str(ROOT), env=environment):
         print("uv could not install this; trying pip, which is slower.", flush=True)
-        subprocess.check_call(pip + what[2:], cwd=str(ROOT))
-    # Explicit, because nothing compiles itself where PYTHONDONTWRITEBYTECODE is set, and imports take twice as long.
-    packages = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
-    subprocess.call([python, "-m", "compileall", "-qq", "-j", "0", packages.decode().strip()])
+        subprocess.check_call(pip + ["-e", ".[dev]"], cwd=str(ROOT))
+    compile_packages(python)
 
 
 def uv_settings(python):
-    """Hand pip's sources on to uv, and choose PyTorch's CPU build where nothing speaks for another.
+    """Hand pip's sources on to uv; without any, and without an NVIDIA driver, take CPU PyTorch.
 
-    Set UV_TORCH_BACKEND yourself (`auto`, `cu130`, `cpu` …) to choose another build.
+    UV_TORCH_BACKEND in your environment (`auto`, `cu130`, `cpu` …) chooses another build.
     """
     listing = subprocess.check_output([python, "-m", "pip", "config", "list"]).decode()
-    configured = dict(re.findall(r"^[\w:.]*?\.?(find-links|index-url|extra-index-url)='(.*)'$", listing, re.M))
+    found = dict(re.findall(r"^\S*?(find-links|index-url)='(.*)'$", listing, re.M))
     settings = {}
-    if "find-links" in configured:
-        settings["UV_FIND_LINKS"] = ",".join(re.split(r"(?:\\n|\s)+", configured["find-links"].strip()))
-    if "index-url" in configured:
-        settings["UV_DEFAULT_INDEX"] = configured["index-url"]
+    if "find-links" in found:
+        settings["UV_FIND_LINKS"] = ",".join(re.split(r"(?:\\n|\s)+", found["find-links"].strip()))
+    if "index-url" in found:
+        settings["UV_DEFAULT_INDEX"] = found["index-url"]
+    sources = ("UV_FIND_LINKS", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL")
+    chosen = found or any(name.startswith(sources) for name in os.environ)
     driver = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()
-    own_source = configured or any(name.startswith(("UV_FIND_LINKS", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA"))
-                                   for name in os.environ)
-    if sys.platform == "linux" and not driver and not own_source:
+    if sys.platform == "linux" and not driver and not chosen:
         settings["UV_TORCH_BACKEND"] = "cpu"
-        print("No NVIDIA driver found: installing PyTorch's CPU build. "
-              "UV_TORCH_BACKEND=auto (or cu130 …) before the command chooses another.", flush=True)
+        print("No NVIDIA driver here, so PyTorch's CPU build is installed; to choose another, put "
+              "UV_TORCH_BACKEND=auto (or cu130 …) before the command.", flush=True)
     return {name: value for name, value in settings.items() if name not in os.environ}
+
+
+def compile_packages(python):
+    """Once, and explicitly: where PYTHONDONTWRITEBYTECODE is set nothing ever compiles itself."""
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.check_output([python, "-c", where]).decode().strip()
+    subprocess.call([python, "-m", "compileall", "-qq", "-j", "0", packages])
 
 
 def fingerprint():
     """Changes when what is installed should change."""
-    digest = hashlib.sha256()
-    for name in ("settings.ini", "setup.py", "constraints.txt"):
-        digest.update((ROOT / name).read_bytes())
-    digest.update((VENV / "pyvenv.cfg").read_bytes())
-    return digest.hexdigest()
+    files = [ROOT / name for name in ("settings.ini", "setup.py", "constraints.txt")]
+    contents = [path.read_bytes() for path in files + [VENV / "pyvenv.cfg"]]
+    return hashlib.sha256(b"\n".join(contents)).hexdigest()
 
 
 def read_stamp():
@@ -135,7 +136,6 @@ def stop(sentence):
 
 def write_whole(path, text):
     """Write a file whole or not at all."""
-    path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     with open(str(temporary), "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
@@ -145,41 +145,31 @@ def write_whole(path, text):
 
 
 def private_folders():
-    """Where the tools keep their files: inside `.venv`, so that nothing is registered in your home folder."""
-    home = VENV / "home"
-    names = {"JUPYTER_DATA_DIR": "jupyter/data", "JUPYTER_CONFIG_DIR": "jupyter/config",
-             "JUPYTER_RUNTIME_DIR": "jupyter/runtime", "JUPYTERLAB_SETTINGS_DIR": "jupyter/settings",
-             "JUPYTERLAB_WORKSPACES_DIR": "jupyter/workspaces", "IPYTHONDIR": "ipython",
-             "MPLCONFIGDIR": "matplotlib", "KERAS_HOME": "keras"}
-    for folder in names.values():
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    return {name: str(home / folder) for name, folder in names.items()}
+    """Environment variables that keep the tools' files out of your home folder."""
+    folders = {"JUPYTER_DATA_DIR": "jupyter/data", "JUPYTER_CONFIG_DIR": "jupyter/config",
+               "JUPYTER_RUNTIME_DIR": "jupyter/runtime", "IPYTHONDIR": "ipython",
+               "JUPYTERLAB_SETTINGS_DIR": "jupyter/settings",
+               "JUPYTERLAB_WORKSPACES_DIR": "jupyter/workspaces",
+               "MPLCONFIGDIR": "matplotlib", "KERAS_HOME": "keras"}
+    paths = {name: VENV / "home" / folder for name, folder in folders.items()}
+    for path in paths.values():
+        path.mkdir(parents=True, exist_ok=True)
+    return {name: str(path) for name, path in paths.items()}
 
 
 def repeatable_environment():
-    """For tests and `run`: one thread each, quiet, and no network in any Python that is started."""
-    refusal = str(ROOT / "tests" / "no_network")  # holds a sitecustomize.py, which every Python imports when it starts
-    inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != refusal]
-    return dict(private_folders(), PYTHONPATH=os.pathsep.join([refusal] + inherited), **QUIET, **REPEATABLE)
+    """For `test`, `check` and `run`: quiet, one thread, and no network in any Python started."""
+    refusal = str(ROOT / "tests" / "no_network")  # its sitecustomize.py runs first in each Python
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [refusal] + [path for path in paths if path != refusal]
+    settings = dict(private_folders(), PYTHONPATH=os.pathsep.join(paths))
+    return dict(settings, **QUIET, **REPEATABLE)
 
 
 def chapters():
     """All notebooks, in the order in which they are read."""
-    return sorted(path for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-
-
-def run_steps(steps):
-    """Run all named commands, also after one fails; say how each ended."""
-    results = []
-    for name, command in steps:
-        print("\n=== {}".format(name), flush=True)
-        started = time.time()
-        failed = subprocess.call(command, cwd=str(ROOT))
-        results.append((name, failed, time.time() - started))
-    print()
-    for name, failed, seconds in results:
-        print("{:<6} {:>6.1f} s  {}".format("FAILED" if failed else "passed", seconds, name))
-    return int(any(failed for _, failed, _ in results))
+    found = NOTEBOOKS.rglob("*.ipynb")
+    return sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
 
 
 def pytest(*arguments):
@@ -187,44 +177,65 @@ def pytest(*arguments):
     return [sys.executable, "-m", "pytest", "-q"] + list(arguments)
 
 
+def run_steps(steps):
+    """Run every named command, also after one fails; say how each ended."""
+    lines, failures = [], 0
+    for name, command in steps:
+        print(f"\n=== {name}", flush=True)
+        started = time.time()
+        failed = subprocess.call(command, cwd=str(ROOT)) != 0
+        failures += failed
+        verdict = "FAILED" if failed else "passed"
+        lines.append(f"{verdict} {time.time() - started:7.1f} s  {name}")
+    print("\n" + "\n".join(lines), flush=True)
+    return int(failures > 0)
+
+
 # --------------------------------------------------------------------- tasks
 
 def lab(arguments):
     """Open the course in JupyterLab (LAB_ARGS="…" passes options on)"""
-    os.environ.update(private_folders())
-    subprocess.call([sys.executable, "-m", "jupyter", "trust"] + [str(path) for path in chapters()],
-                    stdout=subprocess.DEVNULL)
-    command = lab_command(arguments + shlex.split(os.environ.get("LAB_ARGS", ""), posix=os.name != "nt"))
+    os.environ.update(private_folders(), **QUIET)
+    trust = [sys.executable, "-m", "jupyter", "trust"] + [str(path) for path in chapters()]
+    subprocess.call(trust, stdout=subprocess.DEVNULL)
+    options = shlex.split(os.environ.get("LAB_ARGS", ""), posix=os.name != "nt")
     os.chdir(str(ROOT))
-    if os.name != "nt":
-        os.execv(command[0], command)  # Ctrl-C and signals reach JupyterLab itself
-    return subprocess.call(command)
+    return replace_process(lab_command(options + arguments))
 
 
-def lab_command(arguments=()):
-    """JupyterLab at the course's index; another port is taken when the wanted one is in use."""
-    settings = {
-        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+def lab_command(options=()):
+    """JupyterLab at the course's index; where a port is taken it tries the next ones."""
+    quiet = {
+        "@jupyterlab/apputils-extension:notification":
+            {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
         "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
     }
     folder = Path(private_folders()["JUPYTER_CONFIG_DIR"]) / "labconfig"
     folder.mkdir(exist_ok=True)
-    write_whole(folder / "default_setting_overrides.json", json.dumps(settings, indent=1))
-    command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.root_dir={}".format(ROOT),
+    write_whole(folder / "default_setting_overrides.json", json.dumps(quiet, indent=1))
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}",
                "--LabApp.default_url=/lab/tree/nbs/index.ipynb"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
-    return command + list(arguments)
+    return command + list(options)
+
+
+def replace_process(command):
+    """Become another program, so that Ctrl-C and signals reach it; Windows has to wait for it."""
+    if os.name != "nt":
+        os.execv(command[0], command)
+    return subprocess.call(command)
 
 
 def test(arguments):
     """Everything: library, gates, notebooks, docstrings, browser"""
     os.environ.update(repeatable_environment())
-    two_at_a_time = ["-n", "2", "--dist", "loadfile"]
+    both = ["-n", "2", "--dist", "loadfile"] + arguments
+    nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
+             "--nbval-sanitize-with=tests/sanitize.cfg"]
     return run_steps([
-        ("library and gates", pytest("tests", "--ignore=tests/browser", *two_at_a_time, *arguments)),
-        ("notebooks", pytest("nbs", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
-                             "--nbval-sanitize-with=tests/sanitize.cfg", *two_at_a_time, *arguments)),
+        ("library and gates", pytest("tests", "--ignore=tests/browser", *both)),
+        ("notebooks", pytest("nbs", *nbval, *both)),
         ("docstring examples", pytest("course_lib", "--doctest-modules", *arguments)),
         ("browser", pytest("tests/browser", *arguments)),
     ])
@@ -233,17 +244,17 @@ def test(arguments):
 def check(arguments):
     """In under two minutes: lint, types, quick tests, notebook hygiene"""
     os.environ.update(repeatable_environment())
+    quick = ["--ignore=tests/browser", "-m", "not slow", "-n", "2", "--dist", "loadfile"]
     return run_steps([
         ("ruff", [sys.executable, "-m", "ruff", "check", "."]),
         ("mypy", [sys.executable, "-m", "mypy"]),
-        ("quick tests, notebook hygiene", pytest("tests", "--ignore=tests/browser", "-m", "not slow",
-                                                 "-n", "2", "--dist", "loadfile", *arguments)),
+        ("quick tests, notebook hygiene", pytest("tests", *quick, *arguments)),
     ])
 
 
 def bench(arguments):
     """The library beside its peers; writes the tables in benchmarks/"""
-    os.environ.update(dict(private_folders(), **QUIET))
+    os.environ.update(private_folders(), **QUIET)
     return subprocess.call([sys.executable, "-m", "benchmarks"] + arguments, cwd=str(ROOT))
 
 
@@ -256,56 +267,54 @@ def run(arguments):
     executed, failures = [], 0
     with tqdm.tqdm(paths, unit="notebook") as progress:
         for path in progress:
-            name = str(path.relative_to(ROOT))
+            name, started = str(path.relative_to(ROOT)), time.time()
             progress.set_description(name)
-            started = time.time()
             notebook, error, peak = execute(path)
-            failures += error is not None
-            progress.write("{} {:>7.1f} s {:>7.0f} MB  {}".format(
-                "failed" if error else "passed", time.time() - started, peak / 1e6, name))
+            verdict = "failed" if error else "passed"
+            seconds = time.time() - started
+            progress.write(f"{verdict} {seconds:6.1f} s {peak / 1e6:6.0f} MB  {name}")
             if error:
+                failures += 1
                 progress.write(str(error))
             executed.append((path, notebook))
     if failures:
-        stop("{} of {} notebooks failed: no stored output was changed.".format(failures, len(paths)))
+        stop(f"{failures} of {len(paths)} notebooks failed: no stored output was changed.")
     store(executed)
     return 0
 
 
 def execute(path):
-    """Run a notebook in a fresh kernel: the notebook, what went wrong or None, and the kernel's peak memory in bytes."""
+    """Run a notebook in a fresh kernel: notebook, error or None, peak memory in bytes."""
     import nbformat
     from nbclient import NotebookClient
 
-    notebook, peak = nbformat.read(str(path), 4), [0]
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3",
-                            resources={"metadata": {"path": str(path.parent)}})
+    notebook, error, peak = nbformat.read(str(path), 4), None, [0]
+    resources = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
+    finished = threading.Event()
     try:
         with client.setup_kernel():
-            finished = threading.Event()
-            watch = threading.Thread(target=watch_memory, args=(client.km.provisioner.pid, peak, finished))
-            watch.start()
-            try:
-                client.execute(reset_kc=False)
-            finally:
-                finished.set()
-                watch.join()
-    except Exception as error:  # whatever a cell raises is a failure to report, never the end of the run
-        return notebook, error, peak[0]
-    return notebook, None, peak[0]
+            watched = (client.km.provisioner.pid, peak, finished)
+            threading.Thread(target=watch_memory, args=watched, daemon=True).start()
+            client.execute(reset_kc=False)
+    except Exception as raised:  # whatever a cell raises is reported and never ends the run
+        error = raised
+    finally:
+        finished.set()
+    return notebook, error, peak[0]
 
 
 def watch_memory(pid, peak, finished):
-    """Keep the highest resident memory of a process and its children, sampled 20 times a second."""
+    """Keep the highest resident memory of a process and its children, 20 samples a second."""
     import psutil
 
     kernel = psutil.Process(pid)
     while not finished.wait(0.05):
         try:
-            total = sum(each.memory_info().rss for each in [kernel] + kernel.children(recursive=True))
+            family = [kernel] + kernel.children(recursive=True)
+            peak[0] = max(peak[0], sum(each.memory_info().rss for each in family))
         except psutil.Error:
-            continue
-        peak[0] = max(peak[0], total)
+            pass  # a child ended between the two looks
 
 
 def store(executed):
@@ -322,39 +331,37 @@ def store(executed):
 
 def clean(arguments):
     """Remove .venv, caches and build folders"""
-    folders = [VENV, ROOT / "build", ROOT / "dist", ROOT / "course_lib.egg-info"]
-    folders += [ROOT / name for name in (".pytest_cache", ".ruff_cache", ".mypy_cache")]
-    folders += [path for name in ("__pycache__", ".ipynb_checkpoints")
-                for top in ("course_lib", "nbs", "tests", "benchmarks") for path in (ROOT / top).rglob(name)]
-    for folder in folders + [ROOT / "__pycache__"]:
+    names = (".venv", "build", "dist", "course_lib.egg-info", "__pycache__",
+             ".pytest_cache", ".ruff_cache", ".mypy_cache")
+    folders = [ROOT / name for name in names]
+    for top in ("course_lib", "nbs", "tests", "benchmarks"):
+        for name in ("__pycache__", ".ipynb_checkpoints"):
+            folders += (ROOT / top).rglob(name)
+    for folder in folders:
         shutil.rmtree(str(folder), ignore_errors=True)
     return 0
 
 
-def show_help(arguments=()):
+def show_help(arguments):
     """List the tasks"""
-    for name, task in TASKS.items():
-        print("make {:<6} {}".format(name, task.__doc__))
+    print("\n".join(f"make {name:<6} {task.__doc__}" for name, task in TASKS.items()))
     return 0
 
 
-TASKS = {"lab": lab, "test": test, "check": check, "run": run, "bench": bench, "clean": clean, "help": show_help}
+TASKS = {"lab": lab, "test": test, "check": check, "run": run, "bench": bench, "clean": clean,
+         "help": show_help}
 
 
 def main(arguments):
     """Do one task, inside `.venv` where it needs the packages."""
     name, rest = (arguments or ["help"])[0], arguments[1:]
     if name not in TASKS:
-        stop("There is no task {!r}: choose one of {}.".format(name, ", ".join(TASKS)))
-    if name in ("clean", "help"):
-        return TASKS[name](rest)
-    setup()
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return TASKS[name](rest)
-    inside = [str(VENV_PYTHON), str(ROOT / "make.py"), name] + rest
-    if os.name != "nt":
-        os.execv(inside[0], inside)
-    return subprocess.call(inside)
+        stop(f"There is no task {name!r}: choose one of {', '.join(TASKS)}.")
+    if name not in ("clean", "help"):
+        setup()
+        if Path(sys.prefix).resolve() != VENV.resolve():
+            return replace_process([str(VENV_PYTHON), str(ROOT / "make.py"), name] + rest)
+    return TASKS[name](rest)
 
 
 if __name__ == "__main__":
@@ -363,5 +370,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except subprocess.CalledProcessError as failure:
-        stop("This step failed, and what it printed above says why: {}".format(
-            " ".join(map(str, failure.cmd))))
+        stop(f"This command failed, and says above why: {' '.join(map(str, failure.cmd))}")

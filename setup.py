@@ -1,4 +1,4 @@
-"""How the package is built. Names and numbers come from settings.ini; versions are pinned in constraints.txt."""
+"""How the package is built: settings.ini has its names, constraints.txt the tested versions."""
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -67,7 +67,9 @@ setup(
     package_data={"course_lib": ["py.typed", "_data/**/*"]},
     include_package_data=False,
     install_requires=[],  # the base package reads checkpoints with the standard library alone
-    extras_require={"torch": torch, "tensorflow": tensorflow, "course": course, "bench": bench, "dev": dev},
+    extras_require={
+        "torch": torch, "tensorflow": tensorflow, "course": course, "bench": bench, "dev": dev,
+    },
     entry_points={"console_scripts": settings["console_scripts"].splitlines()},
     zip_safe=False,
 )

@@ -36,7 +36,7 @@ def refuse(event, arguments):
     else:
         return
     if not is_here(host):
-        raise OSError(errno.ENETUNREACH, f"the tests run without a network, and this asked for {host!r}")
+        raise OSError(errno.ENETUNREACH, f"the tests have no network, and this wanted {host!r}")
 
 
 sys.addaudithook(refuse)
