@@ -92,7 +92,7 @@ def uv_settings(python):
     UV_TORCH_BACKEND in your environment (`auto`, `cu130`, `cpu` …) chooses another build.
     """
     listing = subprocess.check_output([python, "-m", "pip", "config", "list"]).decode()
-    found = dict(re.findall(r"^\S*?(find-links|index-url)='(.*)'$", listing, re.M))
+    found = dict(re.findall(r"^\S*\.(find-links|index-url|extra-index-url)='(.*)'$", listing, re.M))
     settings = {}
     if "find-links" in found:
         settings["UV_FIND_LINKS"] = ",".join(re.split(r"(?:\\n|\s)+", found["find-links"].strip()))
