@@ -343,7 +343,7 @@ def tensor_rules(layer: Any) -> dict[str, str]:
         return {}
     return TORCH_RULES[key] if key in TORCH_RULES else INSTANCE_RULES[key](layer)
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #64233ed5
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #bcd3539b
 _MAGNITUDE = {"torch.Linear": ("out_features", "in_features"),
               "torch.Conv": ("out_channels", "in_channels/groups"),
               "torch.ConvTranspose": ("in_channels", "out_channels/groups")}
@@ -356,6 +356,8 @@ def _magnitude(layer: Any, tensor: str, dimension: int | None) -> str | None:
     if dimension is None:
         return "1"
     family = re.sub(r"\d+d$", "", _rule_key(type(layer)) or "")
+    if dimension >= 2 and family.startswith("torch.Conv"):
+        return f"kernel_size[{dimension - 2}]"
     if family == "torch.RNNBase" and dimension == 0:
         return tensor_rules(layer).get(tensor.replace("weight", "bias"))
     return dict(enumerate(_MAGNITUDE.get(family, ()))).get(dimension)
