@@ -1,0 +1,143 @@
+"""What the README tells a reader to type works: examples are run, their output is compared.
+
+A ```python block runs after those before it, and a ```text block under it is what it prints.
+In a ```console block each `$ course-lib …` line runs, and the lines under it are what it prints.
+In a ```sh block each line names a task of make.py or an extra of setup.py that exists.
+"""
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import make
+import pytest
+from project import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXTRAS = set(re.search(r"extras_require=\{(.*?)\}", (ROOT / "setup.py").read_text(), re.S)
+             .group(1).replace('"', " ").replace(":", " ").replace(",", " ").split())
+FREE = ("git clone ", "cd ")
+
+
+def blocks(text):
+    """(language, content) of each fenced block, in order."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.S | re.M)
+
+
+def python_examples(text):
+    """(program so far, output expected after it) wherever an output is shown."""
+    program, found = "", blocks(text)
+    for (kind, content), (next_kind, shown) in zip(found, [*found[1:], ("", "")]):
+        if kind == "python":
+            program += content
+            if next_kind == "text":
+                yield program, shown
+                program += "print('-- shown --')\n"
+
+
+def console_examples(text):
+    """(command, output expected) of each line that starts with a dollar."""
+    for kind, content in blocks(text):
+        if kind == "console":
+            for part in re.split(r"^\$ ", content, flags=re.M)[1:]:
+                command, _, shown = part.partition("\n")
+                yield command, shown
+
+
+def shell_lines(text):
+    """Lines to type that set up or start the course."""
+    for kind, content in blocks(text):
+        if kind == "sh":
+            yield from (line for line in content.splitlines() if line and line[0] != "#")
+
+
+def shell_fault(line):
+    """What is wrong with a line that a reader would type, or None."""
+    words = shlex.split(line)
+    if line.startswith(FREE):
+        return None
+    if words[0] == "make" or words[:3] == ["py", "-m", "make"]:
+        task = words[1] if words[0] == "make" else words[3]
+        return None if task in make.TASKS else f"make.py has no task {task}"
+    if words[:2] == ["pip", "install"]:
+        asked = re.findall(r"\[(.*?)\]", line)
+        unknown = {extra for group in asked for extra in group.split(",")} - EXTRAS
+        return f"setup.py has no extra {sorted(unknown)}" if unknown else None
+    return f"nothing checks this line: {line}"
+
+
+def output(command, folder):
+    """What a command prints; it has to succeed."""
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def tidy(text):
+    """Lines without the blanks at their ends."""
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def check_python(text, folder):
+    for program, shown in python_examples(text):
+        printed = output([sys.executable, "-c", program], folder)
+        assert tidy(printed.rpartition("-- shown --\n")[2]) == tidy(shown)
+
+
+def check_console(text, folder):
+    for command, shown in console_examples(text):
+        words = shlex.split(command)
+        assert words[0] == "course-lib", f"nothing checks this line: {command}"
+        script = Path(sys.executable).with_name("course-lib")
+        assert tidy(output([script, *words[1:]], folder)) == tidy(shown)
+
+
+def test_python_examples_print_what_is_shown(tmp_path):
+    assert list(python_examples(README)), "the README shows no example of the library"
+    check_python(README, tmp_path)
+
+
+def test_command_line_examples_print_what_is_shown(tmp_path):
+    assert list(console_examples(README)), "the README shows no example of the command line"
+    check_console(README, tmp_path)
+
+
+def test_lines_to_type_name_what_exists():
+    assert [shell_fault(line) for line in shell_lines(README) if shell_fault(line)] == []
+
+
+def test_both_ways_to_start_are_told():
+    assert {"make lab", "make test", "py -m make lab", "py -m make test"} <= set(shell_lines(README))
+
+
+def test_every_chapter_is_on_the_map():
+    told = {int(number) for number in re.findall(r"^\| (\d\d) \|", README, re.M)}
+    assert told == set(range(1, 29))
+
+
+def test_links_into_the_tree_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_makefile_has_the_tasks_of_make_py():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
+    assert set(targets) == set(make.TASKS)
+
+
+@pytest.mark.parametrize("line", ["make lob", "py -m make tset", 'pip install ".[jax]"', "sudo x"])
+def test_a_line_that_leads_nowhere_is_seen(line):
+    assert shell_fault(line)
+
+
+def test_a_wrong_output_is_seen(tmp_path):
+    text = "```python\nx = 2\n```\n```python\nprint(x)\n```\n```text\n{}\n```\n"
+    check_python(text.format(2), tmp_path)
+    with pytest.raises(AssertionError):
+        check_python(text.format(3), tmp_path)
+
+
+def test_a_wrong_command_output_is_seen(tmp_path):
+    with pytest.raises(AssertionError):
+        check_console("```console\n$ course-lib --version\nno such version\n```\n", tmp_path)
