@@ -17,7 +17,7 @@ from ..core.frameworks import is_keras_layer, is_torch_module
 
 _all_ = ["ParameterTable", "ParameterRow"]
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #f08b6ead
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #b54526da
 def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) -> ParameterTable:
     """Count the parameters of a model, layer by layer, with a checked formula on every row.
 
@@ -58,46 +58,43 @@ def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) ->
     """
     from course_lib.anatomy.checkpoints import is_checkpoint
     if is_checkpoint(model):
-        if inputs is not None:
-            raise ValueError("inputs cannot be used with a checkpoint file, which holds tensors "
-                             "but no model: count the model itself")
-        return _from_checkpoint(model)
-    source = str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
-    notes: list[str] = []
+        return _from_checkpoint(model, inputs)
+    source = type(model).__name__
     if not (is_keras_layer(model) or is_torch_module(model)):
         from course_lib.anatomy.model_sources import load_model
         model, source = load_model(model)
-    keras = is_keras_layer(model)
-    if keras:
-        from course_lib.anatomy.keras_rules import collect_keras as collect
+    if is_keras_layer(model):
+        from course_lib.anatomy.keras_rules import collect_keras
+        records, heads = collect_keras(model), None
     else:
-        from course_lib.anatomy.torch_layers import collect_torch as collect
-    records = collect(model)
-    heads = None if keras else output_heads(model)
+        from course_lib.anatomy.torch_layers import collect_torch
+        records, heads = collect_torch(model), output_heads(model)
     rows = build_rows(records, assign_roles(records, heads=heads), strict=strict)
-    if inputs is not None:
-        rows, notes = _with_trace(rows, records, model, inputs)
-    return ParameterTable(rows, source, notes)
+    if inputs is None:
+        return ParameterTable(rows, source)
+    return ParameterTable(*_with_trace(rows, records, model, inputs, source))
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #086d01a8
-def _from_checkpoint(path: str | os.PathLike) -> ParameterTable:
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #d93dfbeb
+def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     """The table of a checkpoint: names, shapes and sizes, and no formula."""
     from course_lib.anatomy.checkpoints import read_header
+    if inputs is not None:
+        raise ValueError("inputs cannot be used with a checkpoint file, which holds tensors "
+                         "but no model: count the model itself")
     layers: dict[str, LayerRecord] = {}
     for tensor in read_header(path):
         name, _, leaf = tensor.name.rpartition(".")
-        record = TensorRecord(leaf, tuple(tensor.shape), tensor.dtype, tensor.count, tensor.bytes,
-                              False, tensor.name)
         layers.setdefault(name, LayerRecord(name, "tensors", [], [], ("checkpoint",)))
-        layers[name].tensors.append(record)
+        layers[name].tensors.append(
+            TensorRecord(leaf, tuple(tensor.shape), tensor.dtype, tensor.count, tensor.bytes,
+                         False, tensor.name))
     records = list(layers.values())
-    rows = build_rows(records, assign_roles(records))
-    return ParameterTable(rows, os.fspath(path), [
+    return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
         "read from the header: a file does not say which tensors are trained, nor its formulas"])
 
-
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #525d3508
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,
-                inputs: Any) -> tuple[list[ParameterRow], list[str]]:
+                inputs: Any, source: str) -> tuple[list[ParameterRow], str, list[str]]:
     """Add what one forward pass tells: output shapes, FLOPs, calls, and layers not used."""
     from course_lib.anatomy.flops import trace_layers
     traces = trace_layers(model, inputs)
@@ -117,9 +114,10 @@ def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model:
             row, calls=calls, flops=trace.flops if trace else 0,
             output_shape=trace.output_shape if trace else None, notes=(*row.notes, *note)))
     unused = sum(row.count for row in result if row.calls == 0)
-    return result, [f"unused in the last forward: {unused:,} parameters"] if unused else []
+    return result, source, (
+        [f"unused in the last forward: {unused:,} parameters"] if unused else [])
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #94bfa51a
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #ae35e622
 def compare(a: Any, b: Any) -> Comparison:
     """Say how two models differ in their parameters, row by row, and why.
 
@@ -136,7 +134,7 @@ def compare(a: Any, b: Any) -> Comparison:
     --------
     >>> import torch
     >>> print(compare(torch.nn.Linear(4, 3), torch.nn.Linear(4, 3, bias=False)).reasons[0])
-    3 fewer: Linear biases
+    3 fewer: linear biases
     """
     first, second = (table if isinstance(table, ParameterTable) else count_parameters(table)
                      for table in (a, b))
