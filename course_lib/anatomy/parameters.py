@@ -17,7 +17,7 @@ from ..core.frameworks import is_keras_layer, is_torch_module
 
 _all_ = ["ParameterTable", "ParameterRow"]
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #b54526da
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #d228189f
 def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) -> ParameterTable:
     """Count the parameters of a model, layer by layer, with a checked formula on every row.
 
@@ -59,10 +59,12 @@ def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) ->
     from course_lib.anatomy.checkpoints import is_checkpoint
     if is_checkpoint(model):
         return _from_checkpoint(model, inputs)
-    source = type(model).__name__
+    title = str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
+    notes = []
     if not (is_keras_layer(model) or is_torch_module(model)):
         from course_lib.anatomy.model_sources import load_model
-        model, source = load_model(model)
+        model, description = load_model(model)
+        notes.append(description)
     if is_keras_layer(model):
         from course_lib.anatomy.keras_rules import collect_keras
         records, heads = collect_keras(model), None
@@ -70,9 +72,10 @@ def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) ->
         from course_lib.anatomy.torch_layers import collect_torch
         records, heads = collect_torch(model), output_heads(model)
     rows = build_rows(records, assign_roles(records, heads=heads), strict=strict)
-    if inputs is None:
-        return ParameterTable(rows, source)
-    return ParameterTable(*_with_trace(rows, records, model, inputs, source))
+    if inputs is not None:
+        rows, unused = _with_trace(rows, records, model, inputs)
+        notes += unused
+    return ParameterTable(rows, title, notes)
 
 # %% ../../nbs/2_anatomy/06_parameters.ipynb #d93dfbeb
 def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
@@ -92,9 +95,9 @@ def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
         "read from the header: a file does not say which tensors are trained, nor its formulas"])
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #525d3508
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #3da3905d
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,
-                inputs: Any, source: str) -> tuple[list[ParameterRow], str, list[str]]:
+                inputs: Any) -> tuple[list[ParameterRow], list[str]]:
     """Add what one forward pass tells: output shapes, FLOPs, calls, and layers not used."""
     from course_lib.anatomy.flops import trace_layers
     traces = trace_layers(model, inputs)
@@ -114,8 +117,7 @@ def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model:
             row, calls=calls, flops=trace.flops if trace else 0,
             output_shape=trace.output_shape if trace else None, notes=(*row.notes, *note)))
     unused = sum(row.count for row in result if row.calls == 0)
-    return result, source, (
-        [f"unused in the last forward: {unused:,} parameters"] if unused else [])
+    return result, [f"unused in the last forward: {unused:,} parameters"] if unused else []
 
 # %% ../../nbs/2_anatomy/06_parameters.ipynb #ae35e622
 def compare(a: Any, b: Any) -> Comparison:

@@ -40,11 +40,16 @@ def format_cell(value: Any) -> str:
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return str(value)
 
-# %% ../../nbs/core/tables.ipynb #60c88fa2
+# %% ../../nbs/core/tables.ipynb #98c4ed06
 def _width(text: str) -> int:
     """Columns that a text takes in a terminal."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text
                if not unicodedata.combining(character))
+
+
+def _wrap(text: str) -> str:
+    """Whether a cell may break into lines: names and numbers stay whole, sentences may break."""
+    return "nowrap" if len(text) <= 36 else "pre-wrap"
 
 
 def _pad(text: str, width: int, right: bool) -> str:
@@ -52,7 +57,7 @@ def _pad(text: str, width: int, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
 
-# %% ../../nbs/core/tables.ipynb #c904abee
+# %% ../../nbs/core/tables.ipynb #000c9937
 @dataclass
 class Table:
     """A small table that writes itself as text, HTML or Markdown.
@@ -111,7 +116,7 @@ class Table:
         head = "".join(f'<th scope="col" style="text-align:{side}">{escape(text)}</th>'
                        for text, side in zip(self.headers, align))
         body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:{side};white-space:pre-wrap">'
+            "<tr>" + "".join(f'<td style="text-align:{side};white-space:{_wrap(text)}">'
                              f"{escape(text)}</td>" for text, side in zip(row, align)) + "</tr>"
             for row in self._cells)
         caption = (f'<caption style="text-align:left;caption-side:top;color:inherit">'
