@@ -4,7 +4,7 @@
 __all__ = ['INPUT_TERMS', 'KERAS_RULES', 'INSTANCE_KERAS_RULES', 'ATTENTION_RULES', 'STATISTICS', 'build_shapes',
            'keras_formulas', 'collect_keras']
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #a102023b
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #41f4ec91
 import math
 import re
 import sys
@@ -15,11 +15,11 @@ from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
-from .counting_rules import (Formula, LayerRecord, TensorRecord, attribute,
-                                               evaluate, rule_for)
+from .counting_rules import Formula, LayerRecord, TensorRecord
+from .counting_rules import attribute, evaluate, rule_for
 from ..core.frameworks import is_keras_layer
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #80dfc0e7
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #edd210f1
 def build_shapes(layer: Any) -> dict[str, Any]:
     """The input shapes that a Keras layer was built for, by argument.
 
@@ -47,17 +47,19 @@ def build_shapes(layer: Any) -> dict[str, Any]:
 
 def _shape(layer: Any) -> tuple[int | None, ...]:
     """The shape of the first input; of a list of inputs, that of its first member."""
-    shape = next(iter(build_shapes(layer).values()), None) or ()
+    shape: Any = next(iter(build_shapes(layer).values()), None) or ()
     while len(shape) and isinstance(shape[0], (list, tuple)):
         shape = shape[0]
     return tuple(shape)
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #e6119b7d
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #a623c73d
 def _last_axis(layer: Any) -> dict[str, Any]:
+    """The width of what a dense layer or a recurrent cell reads."""
     return {"input_dim": _shape(layer)[-1]}
 
 
 def _channels(layer: Any) -> dict[str, Any]:
+    """The channels of an image, first or last."""
     return {"input_channels": _shape(layer)[1 if layer.data_format == "channels_first" else -1]}
 
 
@@ -106,8 +108,9 @@ INPUT_TERMS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "keras.IndexLookup": lambda layer: {"vocabulary_size": layer.vocabulary_size()},
 }
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #802a24ed
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #7a9cdc96
 def _space(rank: int) -> str:
+    """The part of a kernel that lies in space or time."""
     return "·".join(f"kernel_size[{i}]" for i in range(rank))
 
 
@@ -145,8 +148,9 @@ KERAS_RULES: dict[str, dict[str, str]] = {
     "keras.IndexLookup": {"idf_weights": "vocabulary_size", "num_documents": "1"},
 }
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #90372983
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #1258ccad
 def _gru(layer: Any) -> dict[str, str]:
+    """Three gates, and a second bias where the reset comes after the product."""
     return _recurrent_rule("3·", "2·3·units" if layer.reset_after else "3·units")
 
 
@@ -183,8 +187,9 @@ INSTANCE_KERAS_RULES: dict[str, Callable[[Any], dict[str, str]]] = {
     **dict.fromkeys(("keras.LayerNormalization", "keras.RMSNormalization"), _normalised),
 }
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #d2bb8b77
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #68ed4f7f
 def _projection(width: str, heads: str) -> dict[str, str]:
+    """The rule of one projection: what it reads times what it gives."""
     return {"kernel": f"{width}·{heads}", "bias": heads}
 
 
@@ -212,15 +217,20 @@ ATTENTION_RULES: dict[str, Callable[[Any], dict[str, dict[str, str]]]] = {
     "keras.MultiHeadAttention": _multi_head, "keras.GroupedQueryAttention": _grouped_query,
 }
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #166b04b4
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #142fbbfa
 @lru_cache(maxsize=4096)
-def _ancestors(kind: type) -> tuple[str, ...]:
+def _class_names(kind: type) -> tuple[str, ...]:
+    """The names of a class and its parents, each after the package that defines it."""
     return tuple(f"{parent.__module__.split('.')[0]}.{parent.__name__}" for parent in kind.__mro__)
+
+
+def _names(layer: Any) -> tuple[str, ...]:
+    return _class_names(layer.__class__)
 
 
 def _find(table: dict[str, Any], layer: Any) -> Any:
     """The entry of a table for the first class among a layer's own and its parents."""
-    return next((table[name] for name in _ancestors(type(layer)) if name in table), None)
+    return next((table[name] for name in _names(layer) if name in table), None)
 
 
 def _texts(layer: Any) -> dict[str, str]:
@@ -231,6 +241,7 @@ def _texts(layer: Any) -> dict[str, str]:
 
 
 def _with_lora(rule: dict[str, str]) -> dict[str, str]:
+    """Add the two thin matrices that stand beside a kernel of that shape."""
     for kernel, prefix in (("kernel", "lora_kernel"), ("embeddings", "lora_embeddings")):
         if kernel in rule:
             head, _, last = rule[kernel].rpartition("·")
@@ -251,7 +262,7 @@ def _lookup(*owners: Any) -> Callable[[str], int | None]:
     return lambda name: next((number for source in sources
                               if (number := attribute(source, name)) is not None), None)
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #01b3d63b
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #09a5f3fc
 def keras_formulas(layer: Any, parent: Any = None) -> dict[str, Formula]:
     """The formula of each tensor that a built Keras layer may own, by the tensor's name.
 
@@ -275,15 +286,18 @@ def keras_formulas(layer: Any, parent: Any = None) -> dict[str, Formula]:
     >>> print(keras_formulas(dense)["kernel"])
     input_dim·units = 784·128 = 100,352
     """
-    owners, texts = (layer,), _texts(layer)
+    owners: tuple[Any, ...] = (layer,)
+    texts = _texts(layer)
     inside = _find(ATTENTION_RULES, parent)
-    if inside and "keras.EinsumDense" in _ancestors(type(layer)):
+    if inside and "keras.EinsumDense" in _names(layer):
         owners, texts = (parent, layer), _with_lora(inside(parent)[layer.name])
-    elif "keras.SpectralNormalization" in _ancestors(type(layer)):
+    elif "keras.SpectralNormalization" in _names(layer):
         wrapped = _texts(layer.layer)
         kernel = wrapped.get("kernel") or wrapped.get("embeddings") or ""
         owners, texts = (layer.layer,), {"vector_u": kernel.rpartition("·")[2]}
-    lookup = _lookup(*owners) if texts else None
+    if not texts:
+        return {}
+    lookup = _lookup(*owners)
     found = {name: evaluate(text, lookup) for name, text in texts.items() if text}
     return {name: formula for name, formula in found.items() if formula is not None}
 
@@ -326,22 +340,16 @@ def _tensor(layer: Any, name: str, variable: Any, **options: Any) -> TensorRecor
     record = TensorRecord(name, shape, dtype, math.prod(shape), size, False, id(held), note=note)
     return replace(record, **options)
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #d6bab85a
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #9b1b5347
 _OWN_CELL = ("keras.SimpleRNN", "keras.LSTM", "keras.GRU", "keras.ConvLSTM")
-STATISTICS: dict[str, tuple[str, ...]] = {
-    "keras.BatchNormalization": ("moving_mean", "moving_variance", "moving_stddev",
-                                 "renorm_mean", "renorm_stddev"),
-    "keras.Normalization": ("mean", "variance", "count"),
-    "keras.SpectralNormalization": ("vector_u",),
-    "keras.IndexLookup": ("idf_weights", "num_documents"),
-}
 
 
 def _cell(layer: Any) -> Any:
     """The cell that a recurrent layer made for itself, or the layer."""
-    cell = getattr(layer, "cell", None)
-    plain = cell is not None and any(name in _OWN_CELL for name in _ancestors(type(layer)))
-    return cell if plain and not cell._layers else layer
+    if not any(name in _OWN_CELL for name in _names(layer)):
+        return layer
+    cell: Any = layer.cell
+    return layer if getattr(cell, "_layers", True) else cell
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -374,10 +382,10 @@ def _untracked(layer: Any) -> Iterator[tuple[str, Any]]:
                 known.add(id(member))
                 yield name.removeprefix("_parameters/"), member
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #7d2073f8
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #e01e3ea6
 def _torch_parameters(layer: Any) -> Iterator[tuple[str, Any, Formula | None]]:
     """The parameters of a torch module inside Keras, with the formulas of chapter 06a."""
-    if "keras.TorchModuleWrapper" not in _ancestors(type(layer)):
+    if "keras.TorchModuleWrapper" not in _names(layer):
         return
     for path, module in layer.module.named_modules():
         for name, tensor in module.named_parameters(recurse=False):
@@ -403,6 +411,15 @@ def _tracked(layer: Any) -> Iterator[tuple[str, Any]]:
         yield name, variable
 
 
+STATISTICS: dict[str, tuple[str, ...]] = {
+    "keras.BatchNormalization": ("moving_mean", "moving_variance", "moving_stddev",
+                                 "renorm_mean", "renorm_stddev"),
+    "keras.Normalization": ("mean", "variance", "count"),
+    "keras.SpectralNormalization": ("vector_u",),
+    "keras.IndexLookup": ("idf_weights", "num_documents"),
+}
+
+
 def _tensors(layer: Any, parent: Any, trainable: set[int]) -> list[TensorRecord]:
     """Record what a layer owns, each tensor with its formula and what there is to say."""
     formulas = keras_formulas(layer, parent)
@@ -418,18 +435,18 @@ def _tensors(layer: Any, parent: Any, trainable: set[int]) -> list[TensorRecord]
                     note="statistics" if record.name in statistics else record.note)
             for record in records]
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #b41fbbe6
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #1a031c43
 def _buffers(layer: Any) -> list[TensorRecord]:
     """Record a layer's state: random seeds, and what a stateful layer remembers."""
     found = [(f"{generator.name}/state", generator.state) for generator in layer._seed_generators]
     states = getattr(layer, "states", None)
     if getattr(layer, "stateful", False) and isinstance(states, (list, tuple)):
         found += [(f"states/{i}", state) for i, state in enumerate(states)]
-    if "keras.TorchModuleWrapper" in _ancestors(type(layer)):
+    if "keras.TorchModuleWrapper" in _names(layer):
         found += layer.module.named_buffers()
     return [_tensor(layer, name, state, note="state") for name, state in found]
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #b3f6d746
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #78f6021f
 @dataclass
 class _Visit:
     """One layer in one place of a model."""
@@ -442,19 +459,23 @@ class _Visit:
 def _walk(visit: _Visit) -> Iterator[_Visit]:
     """Visit a layer and all layers inside it, outermost first."""
     yield visit
-    layer, names = visit.layer, Counter()
+    layer = visit.layer
+    names: Counter[str] = Counter()
     above = (*visit.above, layer)
+    hidden = [_cell(layer), *above]
+    if type(layer).__name__ == "Sequential":  # Keras does not show the input of these either
+        hidden += [child for child in layer._layers if type(child).__name__ == "InputLayer"]
     for child in layer._layers:
-        if child is _cell(layer) or any(child is outer for outer in above):
+        if any(child is other for other in hidden):
             continue
         names[child.name] += 1
         name = child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"
         yield from _walk(_Visit(child, f"{visit.path}/{name}".lstrip("/"), above))
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #5474e18c
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #1a5587c2
 def _pending(layer: Any) -> bool:
     """Tell whether a layer has yet to make variables."""
-    ours = _ancestors(type(layer))[0].startswith("keras.")
+    ours = _names(layer)[0].startswith("keras.")
     tables = (KERAS_RULES, INSTANCE_KERAS_RULES, ATTENTION_RULES, STATISTICS)
     makes = not ours or any(_find(table, layer) for table in tables)
     return not layer.built and makes and not getattr(layer.build, "_is_default", False)
@@ -471,7 +492,7 @@ def _require_variables(model: Any) -> None:
     raise ValueError(f"model {model.name!r} ({type(model).__name__}) has no variables to count "
                      f"yet{where}; call it once on a batch of inputs, model(x), and count again")
 
-# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #d8a5b159
+# %% ../../nbs/2_anatomy/06b_keras_rules.ipynb #58a90603
 def collect_keras(model: Any) -> list[LayerRecord]:
     """Record what each layer of a built Keras model or layer owns.
 
@@ -535,8 +556,8 @@ def _record(visit: _Visit, trainable: set[int]) -> LayerRecord:
 def _is_storage(layer: Any, tensor: TensorRecord) -> bool:
     """Tell whether a tensor only describes how a quantised kernel is stored."""
     mode = getattr(layer, "quantization_mode", None)
-    idle = getattr(layer, f"is_{mode}_calibrated", True) is False and tensor.dtype == "uint8"
-    return bool(mode) and (idle or bool(_STORAGE.search(tensor.name)))
+    idle = getattr(layer, f"is_{mode}_calibrated", True) is False and tensor.note
+    return bool(mode and (idle or _STORAGE.search(tensor.name)))
 
 
 def _share_formulas(records: list[LayerRecord]) -> list[LayerRecord]:

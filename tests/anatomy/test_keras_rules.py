@@ -170,7 +170,7 @@ def test_every_class_of_keras_that_makes_variables_is_among_the_kinds():
     assert makers - tested - elsewhere == foreign
 
 
-def test_own_input_of_a_formula_is_not_the_kernel():
+def test_swapped_kernel_is_seen():
     dense = layers.Dense(128)
     dense.build((None, 784))
     for attribute in ("_kernel", "bias"):
@@ -356,6 +356,18 @@ def test_int4_of_an_odd_width_is_bigger_than_its_bytes_say():
     assert (kernel.count, kernel.bytes, kernel.dtype, kernel.shape) == (35, 21, "int4", (7, 5))
 
 
+def test_gptq_is_counted_once_before_and_after_calibration():
+    layer = layers.Dense(5)
+    layer.build((None, 7))
+    layer.quantize("gptq", config=keras.quantizers.GPTQConfig(dataset=None, tokenizer=None))
+    assert total(layer) == 40  # the kernel of before still works, the packed one waits
+    layer._tracker.unlock()
+    del layer._kernel
+    layer.is_gptq_calibrated = True
+    assert total(layer) == 40
+    assert_explained(layer)
+
+
 def test_lora_freezes_the_kernel_and_adds_two_matrices_of_a_rank():
     cases = [(layers.Dense(5), (None, 7), 2 * (7 + 5)),
              (layers.Conv2D(6, 3, groups=2), (None, 9, 9, 4), 2 * (3 * 3 * 2 + 6)),
@@ -465,6 +477,7 @@ def test_the_same_on_torch():
     pytest.importorskip("torch")
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     result = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                             "-k", "not applications or ResNet50", __file__],
+                             "-k", "ResNet50 or every_kind_against_keras and 0 or module or tied or frozen or "
+                             "lora or stateful or fit or int4 or swapped", __file__],
                             env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:]
