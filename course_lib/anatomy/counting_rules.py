@@ -53,7 +53,7 @@ class Formula:
         return Formula(f"{self.text} + {other.text}", {**self.numbers, **other.numbers},
                        self.value + other.value)
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #52b29e0e
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #0cf58733
 @lru_cache(maxsize=4096)
 def _compile(text: str) -> tuple[CodeType, tuple[str, ...]]:
     """Compile a formula; each name becomes one slot, dots and brackets included."""
@@ -93,7 +93,10 @@ def evaluate(text: str, lookup: Callable[[str], Any]) -> Formula | None:
     if not all(isinstance(value, int) for value in values):
         return None
     slots = {f"_{i}": value for i, value in enumerate(values)}
-    value = eval(code, {"__builtins__": {}, **_FUNCTIONS}, slots)  # our own texts only
+    try:
+        value = eval(code, {"__builtins__": {}, **_FUNCTIONS}, slots)  # our own texts only
+    except ZeroDivisionError:
+        return None
     return Formula(text, dict(zip(names, values)), int(value))
 
 # %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #1691ac86
@@ -172,7 +175,7 @@ class LayerRecord:
     active: tuple[int, int] | None = (1, 1)
     notes: list[str] = field(default_factory=list)
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #85238875
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #49b6b83a
 def attribute(layer: Any, name: str) -> int | None:
     """Read a number of a layer by the name that a formula uses.
 
@@ -198,7 +201,7 @@ def attribute(layer: Any, name: str) -> int | None:
     for part in re.findall(r"\w+|\[-?\d+\]", name):
         try:
             value = value[int(part[1:-1])] if part[0] == "[" else getattr(value, part)
-        except (AttributeError, IndexError, KeyError, TypeError):
+        except Exception:  # a property of somebody else's class may raise anything
             return None
     return int(value) if isinstance(value, (int, bool)) else None
 
@@ -234,7 +237,7 @@ TORCH_RULES: dict[str, dict[str, str]] = {
     "transformers.Conv1D": {"weight": "nx·nf", "bias": "nf"},
 }
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #1dd33ed9
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #11a7ab57
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -242,7 +245,7 @@ def _recurrent(layer: Any) -> dict[str, str]:
     """The rule of RNN, GRU and LSTM: layers, directions, projection, two biases."""
     gates = f"{_GATES[layer.mode.split('_')[0]]}·hidden_size"
     directions = 2 if layer.bidirectional else 1
-    state = "proj_size" if layer.proj_size else "hidden_size"
+    state = "proj_size" if getattr(layer, "proj_size", 0) else "hidden_size"
     rule = {}
     for depth in range(layer.num_layers):
         width = "input_size" if depth == 0 else f"{directions}·{state}"
@@ -272,11 +275,12 @@ INSTANCE_RULES: dict[str, Callable[[Any], dict[str, str]]] = {
     "torch.LayerNorm": _layer_norm, "torch.RMSNorm": _layer_norm,
 }
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #e52d7521
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #8e9de43a
 ADAPTER_RULES: dict[str, str] = {
     "lora_embedding_A": "r[{key}]·in_features", "lora_embedding_B": "out_features·r[{key}]",
     "ia3_l": "{ia3}",
     "vera_lambda_b": "out_features", "vera_lambda_d": "r[{key}]",
+    "lora_magnitude_vector": "out_features",
 }
 
 
@@ -343,10 +347,16 @@ def tensor_rules(layer: Any) -> dict[str, str]:
         return {}
     return TORCH_RULES[key] if key in TORCH_RULES else INSTANCE_RULES[key](layer)
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #bcd3539b
-_MAGNITUDE = {"torch.Linear": ("out_features", "in_features"),
-              "torch.Conv": ("out_channels", "in_channels/groups"),
-              "torch.ConvTranspose": ("in_channels", "out_channels/groups")}
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #e3294631
+_AXES: dict[str, tuple[str, ...]] = {
+    "torch.Linear": ("out_features", "in_features"),
+    "torch.Bilinear": ("out_features", "in1_features", "in2_features"),
+    "torch.Conv": ("out_channels", "in_channels/groups"),
+    "torch.ConvTranspose": ("in_channels", "out_channels/groups"),
+    "torch.Embedding": ("num_embeddings", "embedding_dim"),
+    "torch.EmbeddingBag": ("num_embeddings", "embedding_dim"),
+    "transformers.Conv1D": ("nx", "nf"),
+}
 _RENAMED = re.compile(r"^(?:parametrizations\.)?(?P<name>\w+?)"
                       r"(?:_(?P<old>orig|g|v)|\.original(?P<new>[01]?))$")
 
@@ -355,12 +365,15 @@ def _magnitude(layer: Any, tensor: str, dimension: int | None) -> str | None:
     """The formula of weight normalisation's magnitude: one number for each slice."""
     if dimension is None:
         return "1"
-    family = re.sub(r"\d+d$", "", _rule_key(type(layer)) or "")
-    if dimension >= 2 and family.startswith("torch.Conv"):
+    rules, key = tensor_rules(layer), _rule_key(type(layer)) or ""
+    rows = rules.get(tensor.replace("weight", "bias"), "")
+    if key.startswith("torch.RNN") and rows:  # rows·columns, where each row has one bias
+        axes: tuple[str, ...] = (rows, rules[tensor].removeprefix(f"{rows}·"))
+    else:
+        axes = _AXES.get(re.sub(r"\d+d$", "", key), ())
+    if dimension >= 2 and key.startswith("torch.Conv"):
         return f"kernel_size[{dimension - 2}]"
-    if family == "torch.RNNBase" and dimension == 0:
-        return tensor_rules(layer).get(tensor.replace("weight", "bias"))
-    return dict(enumerate(_MAGNITUDE.get(family, ()))).get(dimension)
+    return axes[dimension] if 0 <= dimension < len(axes) else None
 
 
 def rule_for(layer: Any, tensor: str, *, dimension: int | None = 0) -> str | None:

@@ -137,7 +137,7 @@ def build_rows(records: Sequence[LayerRecord], roles: Sequence[str], *,
             rows.append(row)
     return rows
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #a3d9bcc5
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #1d49e0ef
 def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterRow:
     """The row of one record."""
     met: set[Any] = set()
@@ -149,6 +149,8 @@ def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterR
     state = [tensor for tensor in record.buffers if owners[tensor.identity][0] == index]
     count = sum(tensor.count for tensor in owned)
     explained, text = _explain(record.kind, owned, shared, owners)
+    if not record.tensors:
+        text = _only_buffers(state)
     active = None if record.active is None else count * record.active[0] // record.active[1]
     notes = [*record.notes, *dict.fromkeys(t.note for t in owned if t.note)]
     if count and not record.parents and not record.name:
@@ -163,6 +165,14 @@ def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterR
         sum(tensor.count for tensor in shared), sum(tensor.count for tensor in state),
         sum(tensor.count for tensor in state if tensor.note != "not saved"),
         record.parents, tuple(notes), tuple(record.tensors))
+
+
+def _only_buffers(state: Sequence[TensorRecord]) -> str:
+    """What to say of a row that holds buffers and no parameter."""
+    held = sum(tensor.count for tensor in state)
+    unsaved = sum(tensor.count for tensor in state if tensor.note == "not saved")
+    said = "not saved" if unsaved == held else f"{unsaved:,} of them not saved"
+    return f"no parameters; {held:,} buffer elements" + (f" ({said})" if unsaved else "")
 
 
 def _explain(kind: str, owned: list[TensorRecord], shared: list[TensorRecord],

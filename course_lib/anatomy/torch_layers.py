@@ -40,34 +40,58 @@ def _check_built(name: str, tensor: Any) -> None:
         raise ValueError(f"model has a lazy parameter {name!r} whose size is not known yet: "
                          "run one batch through the model first, as in model(inputs)")
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #7c6840c0
-def _formula(place: Place, tensor: str, path: str) -> Formula | None:
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #08dd5661
+def _formula(place: Place, tensor: str) -> Formula | None:
     """The formula of one parameter, from the rules or from the constructor."""
     layer = place.module
+    if _reshaped(layer, tensor):
+        return None
     text = rule_for(layer, tensor, dimension=_norm_dimension(layer, tensor))
     if text is not None:
         return evaluate(text, lambda name: attribute(layer, name))
-    if type(layer).__name__ in ("ParameterDict", "ParameterList") and place.parent is not None:
-        owner = place.parent.module
-        text = adapter_rule(owner, place.name, tensor)
-        if text is not None:
-            return evaluate(text, lambda name: owner.r.get(tensor) if name == "r"
-                            else attribute(owner, name))
-    return constructor_formula(place, tensor)
+    return _adapter_formula(place, tensor) or constructor_formula(place, tensor)
+
+
+def _adapter_formula(place: Place, tensor: str) -> Formula | None:
+    """The formula of a tensor that peft put beside a layer, in the terms of that layer."""
+    kind, above = type(place.module).__name__, place.parent
+    if kind.startswith("Dora") and above is not None:  # one module deeper than the others
+        tensor, place, above = place.name, above, above.parent
+    elif kind not in ("ParameterDict", "ParameterList"):
+        return None
+    text = adapter_rule(above.module, place.name, tensor) if above is not None else None
+    if text is None or above is None:
+        return None
+    owner = above.module
+    return evaluate(text, lambda name: owner.r.get(tensor) if name == "r"
+                    else attribute(owner, name))
+
+
+def _parametrisation(layer: Any, tensor: str) -> Any:
+    """The first parametrisation of a tensor named ``parametrizations.weight.original``."""
+    return layer.parametrizations[tensor.split(".")[1]][0]
+
+
+def _reshaped(layer: Any, tensor: str) -> bool:
+    """Whether somebody's own parametrisation chose the size of what it stores."""
+    if not tensor.startswith("parametrizations."):
+        return False
+    inner = _parametrisation(layer, tensor)
+    return hasattr(inner, "right_inverse") and not type(inner).__module__.startswith("torch.")
 
 
 def _norm_dimension(layer: Any, tensor: str) -> int | None:
-    """The dimension that weight normalisation keeps apart, 0 by default."""
+    """The dimension that weight normalisation keeps apart; None for one number in all."""
+    dimension: int | None = 0
     if tensor.endswith("_g"):
-        hooks = [hook for hook in layer._forward_pre_hooks.values() if hasattr(hook, "dim")]
-        return hooks[0].dim if hooks and hooks[0].dim != -1 else None if hooks else 0
-    if tensor.startswith("parametrizations."):
-        inner = layer.parametrizations[tensor.split(".")[1]][0]
-        dimension = getattr(inner, "dim", 0)
-        return None if dimension == -1 else dimension
-    return 0
+        for hook in layer._forward_pre_hooks.values():
+            if getattr(hook, "name", "") == tensor[:-2]:
+                dimension = hook.dim
+    elif tensor.startswith("parametrizations."):
+        dimension = getattr(_parametrisation(layer, tensor), "dim", 0)
+    return None if dimension == -1 else dimension
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #7fcfdf5f
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #0b8784f7
 def _own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
     """Parameters that a module holds itself, parametrised ones included."""
     for name, tensor in module._parameters.items():
@@ -79,21 +103,32 @@ def _own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
                 yield f"parametrizations.{name}.{key}", tensor
 
 
-def _packed(module: Any) -> Iterator[tuple[str, Any]]:
-    """Weights of a dynamically quantised layer, which torch keeps outside the parameters."""
+def _packed(module: Any) -> Iterator[tuple[str, Any, str]]:
+    """Name, values and data type of weights that a quantised layer keeps in packed storage."""
     if "quantized" not in type(module).__module__:
         return
-    if callable(getattr(module, "weight", None)):
-        yield "weight", module.weight()
-        if module.bias() is not None:
-            yield "bias", module.bias()
-    for kind in ("weight", "bias"):
-        getter = getattr(module, f"get_{kind}", None)
-        if callable(getter):
-            yield from getter().items()
+    width = getattr(getattr(module, "_packed_params", None), "dtype", None)
+    for name in ("weight", "bias"):
+        getter = getattr(module, name, None)
+        held = getter() if callable(getter) else None
+        if held is not None:
+            half = name == "weight" and "float16" in str(width)  # unpacked as float32
+            yield name, held, "float16" if half else _dtype_name(held.dtype)
+    for name in ("get_weight", "get_bias"):
+        getter = getattr(module, name, None)
+        for key, held in (getter() if callable(getter) else {}).items():
+            yield key, held, _dtype_name(held.dtype)
 
 
-_PACKED_RULES = {"Linear": {"weight": "in_features·out_features", "bias": "out_features"}}
+def _state(module: Any, path: str) -> list[TensorRecord]:
+    """Records of the buffers of a module; those that a checkpoint leaves out say so."""
+    records = []
+    for name, tensor in module._buffers.items():
+        if tensor is not None:
+            _check_built(f"{path}.{name}".lstrip("."), tensor)
+            note = "not saved" if name in module._non_persistent_buffers_set else ""
+            records.append(_record(name, tensor, trainable=False, note=note))
+    return records
 
 
 def _tensors(place: Place, path: str) -> list[TensorRecord]:
@@ -102,13 +137,13 @@ def _tensors(place: Place, path: str) -> list[TensorRecord]:
     for name, tensor in _own_parameters(place.module):
         _check_built(f"{path}.{name}".lstrip("."), tensor)
         records.append(_record(name, tensor, trainable=tensor.requires_grad,
-                               formula=_formula(place, name, path)))
-    for name, tensor in _packed(place.module):
-        text = _PACKED_RULES.get(type(place.module).__name__, {}).get(name)
-        formula = evaluate(text, lambda key: attribute(place.module, key)) if text else None
-        record = _record(name, tensor, trainable=False, formula=formula,
-                         note=f"quantised storage: {_dtype_name(tensor.dtype)}")
-        record.identity = (id(place.module), name)
+                               formula=_formula(place, name)))
+    for name, tensor, dtype in _packed(place.module):
+        record = _record(name, tensor, trainable=False, formula=_formula(place, name),
+                         note=f"quantised storage: {dtype}")
+        if dtype == "float16":
+            record.bytes //= 2
+        record.dtype, record.identity = dtype, (id(place.module), name)
         records.append(record)
     return records
 
@@ -162,7 +197,7 @@ def _expert_share(place: Place) -> tuple[int, int] | None:
     used = _top_k(above)
     return (used, total) if used and total and used <= total else None
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #3dff4381
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #610903b1
 def collect_torch(model: Any) -> list[LayerRecord]:
     """Walk a torch model and record the tensors of each layer, with their formulas.
 
@@ -202,18 +237,27 @@ def _visit(place: Place, path: str, parents: tuple[str, ...], records: list[Laye
         return
     kind = _kind(module)
     in_experts = in_experts or place.name == "experts" or kind.endswith("Experts")
-    buffers = [_record(name, tensor, trainable=False,
-                       note="" if name not in module._non_persistent_buffers_set else "not saved")
-               for name, tensor in module._buffers.items() if tensor is not None]
-    record = LayerRecord(path, kind, _tensors(place, path), buffers, parents)
+    record = LayerRecord(path, kind, _tensors(place, path), _state(module, path), parents)
     if in_experts and record.tensors:
         record.active = _expert_share(place)
     seen[id(module)] = record
     records.append(record)
+    for name, child in _children(module):
+        _visit(Place(child, name, place), f"{path}.{name}" if path else name,
+               (*parents, kind), records, seen, in_experts)
+
+
+def _children(module: Any) -> Iterator[tuple[str, Any]]:
+    """Submodules; of a parametrisation what it computes with, as its originals are counted."""
     for name, child in module._modules.items():
-        if child is not None and not (name == "parametrizations" and hasattr(module, name)):
-            _visit(Place(child, name, place), f"{path}.{name}" if path else name,
-                   (*parents, kind), records, seen, in_experts)
+        if child is None:
+            continue
+        if name == "parametrizations" and hasattr(child, "items"):
+            for tensor, chain in child.items():
+                for index, step in chain._modules.items():
+                    yield f"parametrizations.{tensor}.{index}", step
+        else:
+            yield name, child
 
 
 def _kind(module: Any) -> str:
