@@ -63,6 +63,7 @@ def test_applications(name):
     keras.utils.clear_session()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Xception", "ConvNeXtTiny", "EfficientNetV2B0",
                                   "MobileNetV3Small", "NASNetMobile"])
 def test_other_applications_against_keras(name):
@@ -472,6 +473,7 @@ def test_torch_module_inside_keras():
     assert_explained(wrapper)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="started from the other backend")
 def test_the_same_on_torch():
     pytest.importorskip("torch")
