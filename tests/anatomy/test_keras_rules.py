@@ -479,7 +479,7 @@ def test_the_same_on_torch():
     pytest.importorskip("torch")
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     result = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                             "-k", "ResNet50 or every_kind_against_keras and 0 or module or tied or "
-                             "frozen or lora or stateful or fit or int4 or swapped", __file__],
+                             "-k", "ResNet50 or every_kind_against_keras and 0 or module or tied "
+                             "or frozen or lora or stateful or fit or int4 or swapped", __file__],
                             env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:]
