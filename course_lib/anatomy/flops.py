@@ -457,7 +457,7 @@ class FlopsReport(Report):
         axes.set(xlabel="forward pass (GFLOPs, 2 per multiply-add)", title=self.model)
         return figure
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #648eb99b
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #37a6f78f
 def _resolve(model: Any) -> Any:
     """A model that can be run, from anything that names or describes one."""
     if is_keras_layer(model) or is_torch_module(model):
@@ -467,7 +467,7 @@ def _resolve(model: Any) -> Any:
         raise ValueError(f"model {str(model)!r} is a checkpoint: it holds tensors, not the order "
                          "in which they are used, so give the model's name or its config")
     from course_lib.anatomy.model_sources import load_model
-    return load_model(model)
+    return load_model(model)[0]
 
 
 def _torch_report(model: Any, inputs: Any, backward: bool) -> FlopsReport:
