@@ -23,7 +23,7 @@ from ..core.frameworks import is_config, is_keras_layer, is_torch_module, requir
 # %% auto #0
 __all__ = ['KERAS_NAMES', 'model_names', 'check_sizes', 'load_model', 'make_inputs', 'config_types', 'default_model']
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #9d98fe79
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #be90e13d
 # The models of keras.applications, listed here so that no name needs an import to be looked up.
 KERAS_NAMES = (
     "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge",
@@ -44,8 +44,8 @@ def _models() -> dict[str, dict[str, Any]]:
 
 
 def _key(name: str) -> str:
-    """Reduce a name to what tells models apart: no case, no separators."""
-    return re.sub(r"[-_. ]", "", name.casefold())
+    """Reduce a name to what tells models apart: no case, no separators (13b is not 1.3b)."""
+    return re.sub(r"[-_ ]", "", name.casefold())
 
 
 @functools.cache
@@ -100,17 +100,18 @@ def _find(name: str) -> str:
     hint = f"the nearest names are {', '.join(names)}" if names else "model_names() lists them all"
     raise ValueError(f"{name!r} is no known model and no folder with a config.json; {hint}")
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #d8e57d61
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #b0832e7e
 _MUST_BE_POSITIVE = re.compile(
     r"^(vocab_size|hidden_sizes?|d_model|n_embd|embed_dim|embedding_size|intermediate_size|d_ff|"
-    r"\w*ffn_dim|(num|n|\w+)_(attention_|key_value_)?heads?|patch_size|image_size|num_channels|"
+    r"\w*ffn_dim|(num|n)_heads?|\w+_(attention|key_value)_heads|patch_size|image_size|num_channels|"
     r"depths|num_labels)$")
 _NEVER_NEGATIVE = re.compile(
     r"^(\w*hidden_layers|n_layers?|num_layers|num_decoder_layers|(en|de)coder_layers|\w*_experts|"
     r"max_position_embeddings|n_positions|head_dim|n_inner)$")
-_COUNTS_MODULES = re.compile(r"layers?$|depth|blocks?$|stages?$|experts$")
+_COUNTS_MODULES = re.compile(r"layers?$|depth|blocks?$|stages?$")
 _IS_SIZE = re.compile(r"size|dim|vocab|hidden|width|channels|embd|inner|d_model|d_ff|heads?$")
-_LIMITS = ((_COUNTS_MODULES, 10_000), (re.compile("^num_labels$"), 10**6), (_IS_SIZE, 10**9))
+_COUNTS_MANY = re.compile(r"experts$|^num_labels$")
+_LIMITS = ((_COUNTS_MODULES, 4_000), (_COUNTS_MANY, 10**6), (_IS_SIZE, 10**9))
 
 
 def _numbers(values: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:
@@ -152,8 +153,8 @@ def check_sizes(values: Mapping[str, Any], where: str) -> None:
                 raise ValueError(f"{where} has {key} = {number:,}, above the limit of {limit:,} "
                                  "up to which models are built")
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #e639c2db
-_MOST_MODULES = 250_000
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #e543ed31
+_MOST_MODULES = 50_000  # the largest of the library have 4,000
 
 
 @contextlib.contextmanager
@@ -203,7 +204,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
     finally:
         transformers.logging.set_verbosity(verbosity)
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #fb862532
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #6e733eaa
 def _transformers() -> Any:
     """Import transformers and torch, or say what to install."""
     require("torch", extra="torch", needed_for="Building a model")
@@ -220,7 +221,7 @@ def _config_from(values: Mapping[str, Any], where: str) -> Any:
     """Build the configuration object that a dictionary describes."""
     transformers = _transformers()
     model_type = values.get("model_type")
-    if model_type not in transformers.CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in transformers.CONFIG_MAPPING:
         raise ValueError(f"{where} has the model_type {model_type!r}, which transformers "
                          f"{transformers.__version__} does not know; code that comes with a model "
                          "is never run")
@@ -289,7 +290,7 @@ def _build(config: Any, where: str, *, architecture: Any = None) -> Any:
     finally:
         torch.set_default_dtype(dtype)
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #054e4187
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #4f301beb
 def _from_builder(name: str, entry: Mapping[str, Any]) -> tuple[Any, str]:
     """Build a network that transformers lacks, on the meta device."""
     from course_lib.anatomy import builders
@@ -332,7 +333,9 @@ def _from_folder(folder: Path) -> tuple[Any, str]:
     """Build the model that a folder's config.json describes."""
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"the folder {str(folder)!r} has no config.json")
+        tensors = sorted(file.name for file in folder.glob("*.safetensors*"))
+        hint = f"; its tensors alone can be counted by naming {tensors[-1]!r}" if tensors else ""
+        raise FileNotFoundError(f"the folder {str(folder)!r} has no config.json{hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -343,11 +346,11 @@ def _from_folder(folder: Path) -> tuple[Any, str]:
     note = ", before the quantisation that it asks for" if "quantization_config" in values else ""
     return model, f"{type(model).__name__} from {str(path)!r}, on the meta device{note}"
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #93e7f4b6
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #d0553757
 def _from_path(source: str) -> tuple[Any, str]:
     """Build from a folder, and say what is wrong with any other path or unknown name."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source.strip() and path.is_dir():
         return _from_folder(path)
     if path.is_file():
         raise ValueError(f"{source!r} is a file, and a model is built from a folder with a "
@@ -454,17 +457,22 @@ def _sound_shape(config: Any, kind: str, batch_size: int, frames: int) -> tuple[
         return batch_size, mels, 2 * config.max_source_positions
     return batch_size, _first(config, "max_length", default=frames), mels
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #b9c1f77b
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #250886a4
 def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> dict[str, Any]:
     """Make the inputs of a transformers model from its configuration."""
     import inspect
     torch, config = sys.modules["torch"], model.config
     takes, main = inspect.signature(model.forward).parameters, model.main_input_name
+    main = main[0] if isinstance(main, (list, tuple)) else main
     place = next(model.parameters())
     shapes: dict[str, tuple[int, ...]] = {}
-    if "input_ids" in takes and main not in ("pixel_values", "input_values", "input_features"):
+    if "input_ids" in takes and (main not in ("pixel_values", "input_values", "input_features")
+                                 or takes["input_ids"].default is inspect.Parameter.empty):
         shapes["input_ids"] = (batch_size, sequence_length)
-    if "pixel_values" in takes and (main == "pixel_values" or hasattr(config, "vision_config")):
+    # A chat model with images marks their place by a token, and runs on text alone.
+    merged = _first(config, "image_token_id", "image_token_index") is not None
+    both = hasattr(config, "vision_config") and not merged
+    if "pixel_values" in takes and (main == "pixel_values" or both):
         shapes["pixel_values"] = _image_shape(config, batch_size)
     if main in ("input_values", "input_features"):
         shapes[main] = _sound_shape(config, main, batch_size, sequence_length)
