@@ -203,17 +203,19 @@ def lab(arguments):
     return replace_process(lab_command(options + arguments))
 
 
-def lab_command(options=()):
+def lab_command(options=(), root=ROOT):
     """JupyterLab at the course's index; where a port is taken it tries the next ones."""
-    quiet = {
+    settings = {
         "@jupyterlab/apputils-extension:notification":
             {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
         "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
+        # a slider moved in a kernel's second thread leaves pyplot's figure blank
+        "@jupyterlab/apputils-extension:kernels-settings": {"commsOverSubshells": "disabled"},
     }
     folder = Path(private_folders()["JUPYTER_CONFIG_DIR"]) / "labconfig"
     folder.mkdir(exist_ok=True)
-    write_whole(folder / "default_setting_overrides.json", json.dumps(quiet, indent=1))
-    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}",
+    write_whole(folder / "default_setting_overrides.json", json.dumps(settings, indent=1))
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={root}",
                "--LabApp.default_url=/lab/tree/nbs/index.ipynb"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
@@ -275,7 +277,7 @@ def run(arguments):
             progress.write(f"{verdict} {seconds:6.1f} s {peak / 1e6:6.0f} MB  {name}")
             if error:
                 failures += 1
-                progress.write(str(error))
+                progress.write(str(error) or repr(error))
             executed.append((path, notebook))
     if failures:
         stop(f"{failures} of {len(paths)} notebooks failed: no stored output was changed.")
@@ -292,11 +294,14 @@ def execute(path):
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
     finished = threading.Event()
+
+    def start_watching(**_):
+        watched = (client.km.provisioner.pid, peak, finished)
+        threading.Thread(target=watch_memory, args=watched, daemon=True).start()
+
+    client.on_notebook_start = start_watching  # called when the kernel runs, before the first cell
     try:
-        with client.setup_kernel():
-            watched = (client.km.provisioner.pid, peak, finished)
-            threading.Thread(target=watch_memory, args=watched, daemon=True).start()
-            client.execute(reset_kc=False)
+        client.execute()
     except Exception as raised:  # whatever a cell raises is reported and never ends the run
         error = raised
     finally:

@@ -108,7 +108,8 @@ def test_lines_to_type_name_what_exists():
 
 
 def test_both_ways_to_start_are_told():
-    assert {"make lab", "make test", "py -m make lab", "py -m make test"} <= set(shell_lines(README))
+    told = set(shell_lines(README))
+    assert {"make lab", "make test", "py -m make lab", "py -m make test"} <= told
 
 
 def test_every_chapter_is_on_the_map():
