@@ -201,8 +201,8 @@ def test_report_forms():
     report = measure_depth(residual(2, 1))
     values = report.to_dict()
     for key in ("hidden", "weighted", "with_parameters", "blocks", "credit_path", "shortest",
-                "mean", "paths", "path_lengths", "operations", "nonlinear", "keras_table", "witness",
-                "framework", "attention"):
+                "mean", "paths", "path_lengths", "operations", "nonlinear", "keras_table",
+                "witness", "framework", "attention"):
         assert key in values and hasattr(report, key)
     assert report.hidden == report.weighted - 1 == 3
     text = str(report)
