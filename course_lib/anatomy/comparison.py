@@ -3,17 +3,20 @@
 # %% auto #0
 __all__ = ['Pair', 'Comparison', 'compare_tables']
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #64cd7b7f
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #85feb85d
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .parameter_table import ParameterRow, ParameterTable
+from .counting_rules import TensorRecord
+from course_lib.anatomy.parameter_table import (
+    ParameterRow, ParameterTable, folded_name,
+)
 from ..core.tables import Report, Table
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #73fe9d27
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #27f77c74
 _FAMILIES = (
     (r"^(Depthwise|Separable)?Conv(Transpose)?\d[dD](Transpose)?$|^ConvTranspose", "convolution"),
     (r"^(Linear|Dense|EinsumDense|Conv1D|NonDynamicallyQuantizableLinear)$", "linear"),
@@ -39,21 +42,25 @@ def _family(row: ParameterRow) -> str:
     return _plain(row.kind, _FAMILIES, row.kind)
 
 
-def _parts(row: ParameterRow) -> dict[str, int]:
-    """Parameters that a row owns, by what they are: weights, biases, statistics …"""
-    sums: dict[str, int] = defaultdict(int)
-    if not row.count:
-        return {}
-    for tensor in row.tensors:
-        path = f"{row.name}.{tensor.name}"
-        word = _plain(path if "lora_" in path or "ia3_" in path else tensor.name, _TENSORS,
-                      tensor.name)
-        if word == "weights" and "norm" in _family(row):
-            word = "scales"
-        sums[f"{'' if word[0] in 'LI' else _family(row) + ' '}{word}"] += tensor.count
-    return dict(sums) if sum(sums.values()) == row.count else {f"{_family(row)} weights": row.count}
+def _word(row: ParameterRow, tensor: TensorRecord) -> str:
+    """What a tensor is, in plain words: ``"convolution biases"``, ``"LoRA matrices"``."""
+    path = f"{row.name}.{tensor.name}"
+    word = _plain(path if "lora_" in path or "ia3_" in path else tensor.name, _TENSORS,
+                  tensor.name)
+    if word in ("LoRA matrices", "IA³ vectors", "pruning masks"):
+        return word
+    return f"{_family(row)} {'scales' if word == 'weights' and 'norm' in _family(row) else word}"
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #74636b64
+
+def _parts(row: ParameterRow | None, *, buffers: bool = False) -> dict[str, int]:
+    """What a row owns, by what it is: weights, biases, statistics …"""
+    sums: dict[str, int] = defaultdict(int)
+    if row is not None:
+        for tensor in row.state if buffers else row.owned:
+            sums[_word(row, tensor)] += tensor.count
+    return dict(sums)
+
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #183e6f3c
 def _bare_name(name: str) -> str:
     """A layer's name without what peft puts around it."""
     return re.sub(r"^base_model\.model\.|\.base_layer$", "", name)
@@ -69,25 +76,21 @@ Pair = tuple[ParameterRow | None, ParameterRow | None]
 
 def _pair(first: Sequence[ParameterRow], second: Sequence[ParameterRow]) -> list[Pair]:
     """Pairs of rows; a row without a partner is paired with None."""
-    by_name = {_bare_name(row.name): row for row in second}
-    pairs: list[Pair] = []
-    rest: list[ParameterRow] = []
-    for row in first:
-        twin = by_name.get(_bare_name(row.name))
-        if twin is not None and _family(twin) == _family(row):
-            pairs.append((row, by_name.pop(_bare_name(row.name))))
-        else:
-            rest.append(row)
-    waiting: dict[Any, list[ParameterRow]] = defaultdict(list)
-    for row in by_name.values():
-        waiting[_signature(row)].append(row)
-    for row in rest:
-        twins = waiting[_signature(row)]
-        pairs.append((row, twins.pop(0) if twins else None))
-    left = [row for rows in waiting.values() for row in rows]
-    return pairs + [(None, row) for row in left]
+    left = list(second)
+    pairs: dict[int, Pair] = {}
+    for key in (lambda row: (_bare_name(row.name), _family(row)), _signature):
+        waiting: dict[Any, list[ParameterRow]] = defaultdict(list)
+        for row in left:
+            waiting[key(row)].append(row)
+        for index, row in enumerate(first):
+            if index not in pairs and waiting[key(row)]:
+                pairs[index] = (row, waiting[key(row)].pop(0))
+        remaining = {id(row) for rows in waiting.values() for row in rows}
+        left = [row for row in left if id(row) in remaining]
+    return [pairs.get(index, (row, None)) for index, row in enumerate(first)] \
+        + [(None, row) for row in left]
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #d87e6e2c
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #b645562b
 @dataclass(repr=False)
 class Comparison(Report):
     """How two models differ in their parameters.
@@ -100,6 +103,10 @@ class Comparison(Report):
         Such as ``"26,560 more: convolution biases"``; their numbers add up to `difference`.
     changes : dict of str to int
         The same as numbers.
+    trainable_difference, buffer_difference : int
+        Trained parameters, and elements of buffers, of `b` minus those of `a`.
+    buffer_changes : dict of str to int
+        What `buffer_difference` is made of.
 
     Examples
     --------
@@ -114,51 +121,80 @@ class Comparison(Report):
 
     def __post_init__(self) -> None:
         self.difference = self.b.total - self.a.total
-        sums: dict[str, int] = defaultdict(int)
-        layers: dict[str, int] = defaultdict(int)
-        for first, second in self.pairs:
-            before, after = (_parts(row) if row else {} for row in (first, second))
-            for part in {**before, **after}:
-                change = after.get(part, 0) - before.get(part, 0)
-                sums[part] += change
-                layers[part] += bool(change)
-        ordered = sorted(sums.items(), key=lambda item: -abs(item[1]))
-        self.changes = {part: change for part, change in ordered if change}
-        self.reasons = [f"{abs(change):,} {'more' if change > 0 else 'fewer'}: {part}"
-                        + (f" ({layers[part]} layers)" if layers[part] > 1 else "")
-                        for part, change in self.changes.items()]
+        self.trainable_difference = self.b.trainable - self.a.trainable
+        self.buffer_difference = self.b.buffers - self.a.buffers
+        self.changes, self.reasons = _reasons(self.pairs)
+        self.buffer_changes, self.buffer_reasons = _reasons(self.pairs, buffers=True)
 
-    def _changed(self) -> list[list[Any]]:
-        """Lines for the pairs of rows that differ."""
-        lines = []
-        for first, second in self.pairs:
-            before, after = (row.count if row else None for row in (first, second))
-            trained = [row.trainable if row else 0 for row in (first, second)]
-            if before != after or trained[0] != trained[1]:
-                lines.append([first.name if first else "–", second.name if second else "–",
-                              before or 0, after or 0, (after or 0) - (before or 0),
-                              trained[1] - trained[0]])
-        return lines
+    def _changed(self) -> list[Pair]:
+        """The pairs of rows that differ in size or in what is trained."""
+        def numbers(row: ParameterRow | None) -> tuple[int, ...]:
+            return (row.count, row.trainable, row.buffers) if row else (0, 0, 0)
+        return [pair for pair in self.pairs if numbers(pair[0]) != numbers(pair[1])]
 
     def table(self) -> Table:
-        """Rows that differ, then totals, then the reasons."""
-        lines = self._changed()
-        shown = lines[:40] + ([["…", f"{len(lines) - 40} more rows", *[""] * 4]]
-                              if len(lines) > 40 else [])
+        """Rows that differ, alike ones folded, then totals, then the reasons."""
+        lines = _folded_lines(self._changed())
+        if len(lines) > 40:
+            lines = [*lines[:40], ["…", f"{len(lines) - 40} more lines", *[""] * 4]]
         totals = [[name, name, getattr(self.a, name), getattr(self.b, name),
                    getattr(self.b, name) - getattr(self.a, name), ""]
                   for name in ("total", "trainable", "frozen", "buffers")]
-        notes = self.reasons or ["the same number of parameters in every row"]
+        notes = self.reasons or ["no difference in the number of parameters"]
         return Table(["a", "b", "parameters of a", "of b", "difference", "trainable"],
-                     [*shown, *totals], f"{self.a.source} → {self.b.source}", notes)
+                     [*lines, *totals], f"{self.a.source} → {self.b.source}",
+                     [*notes, *self.buffer_reasons])
 
     def to_dict(self) -> dict[str, Any]:
-        """Totals, difference and reasons as plain values."""
-        return {"a": {"source": self.a.source, "total": self.a.total,
-                      "trainable": self.a.trainable, "buffers": self.a.buffers},
-                "b": {"source": self.b.source, "total": self.b.total,
-                      "trainable": self.b.trainable, "buffers": self.b.buffers},
-                "difference": self.difference, "changes": self.changes, "reasons": self.reasons}
+        """Totals, differences and reasons as plain values."""
+        sides = {name: {"source": table.source, "total": table.total,
+                        "trainable": table.trainable, "buffers": table.buffers}
+                 for name, table in (("a", self.a), ("b", self.b))}
+        names = ("difference", "changes", "reasons", "trainable_difference",
+                 "buffer_difference", "buffer_changes", "buffer_reasons")
+        return {**sides, **{name: getattr(self, name) for name in names}}
+
+    def plot(self) -> Any:
+        """Draw what there is more of, and less; returns the figure."""
+        from course_lib.anatomy.parameter_plots import plot_changes
+        return plot_changes(self)
+
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #36759361
+def _reasons(pairs: Sequence[Pair], *, buffers: bool = False) -> tuple[dict[str, int], list[str]]:
+    """What there is more or less of, as numbers and in words, the largest first."""
+    sums: dict[str, int] = defaultdict(int)
+    layers: dict[str, int] = defaultdict(int)
+    for first, second in pairs:
+        before, after = (_parts(row, buffers=buffers) for row in (first, second))
+        for part in {**before, **after}:
+            change = after.get(part, 0) - before.get(part, 0)
+            sums[part] += change
+            layers[part] += bool(change)
+    changes = {part: change for part, change in
+               sorted(sums.items(), key=lambda item: -abs(item[1])) if change}
+    where = " in buffers" if buffers else ""
+    return changes, [
+        f"{abs(change):,} {'more' if change > 0 else 'fewer'}{where}: {part}"
+        + (f" ({layers[part]} layers)" if layers[part] > 1 else "")
+        for part, change in changes.items()]
+
+
+def _folded_lines(pairs: Sequence[Pair]) -> list[list[Any]]:
+    """Lines of the table; pairs whose names differ only in numbers become one."""
+    groups: dict[Any, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        key = tuple((re.sub(r"\d+", "*", row.name), row.count, row.trainable) if row else None
+                    for row in pair)
+        groups[key].append(pair)
+    lines = []
+    for group in groups.values():
+        names = [folded_name([row.name for row in side if row]) or "(model)" if side[0] else "–"
+                 for side in zip(*group)]
+        before, after, trained, trains = (
+            sum(getattr(row, what) if row else 0 for row in side)
+            for what in ("count", "trainable") for side in zip(*group))
+        lines.append([*names, before, after, after - before, trains - trained])
+    return lines
 
 # %% ../../nbs/2_anatomy/06j_comparison.ipynb #3c6669e5
 def compare_tables(a: ParameterTable, b: ParameterTable) -> Comparison:
