@@ -20,7 +20,7 @@ def _torch() -> Any:
 # %% auto #0
 __all__ = ['C3_TABLE', 'VGG_STAGES', 'mlp', 'lenet5_1998', 'lenet5', 'alexnet', 'alexnet_2012', 'vgg']
 
-# %% ../../nbs/2_anatomy/06e_builders.ipynb #adbf8a93
+# %% ../../nbs/2_anatomy/06e_builders.ipynb #fe103741
 def _check_size(value: Any, argument: str) -> int:
     """Return `value` when it is a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -66,10 +66,10 @@ def mlp(sizes: Sequence[int], *, bias: bool = True) -> nn.Sequential:
 
 def _with_input(network: nn.Sequential, *shape: int) -> nn.Sequential:
     """Note the shape of one sample on the network, so that inputs can be made for it."""
-    network.input_shape = shape  # type: ignore[assignment]
+    network.input_shape = shape
     return network
 
-# %% ../../nbs/2_anatomy/06e_builders.ipynb #5a3b3204
+# %% ../../nbs/2_anatomy/06e_builders.ipynb #adda14e6
 # Table I of the paper: the maps of S2 that feed each of the sixteen maps of C3.
 C3_TABLE = (
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
@@ -82,14 +82,15 @@ C3_TABLE = (
 def _lenet_layers() -> dict[str, Any]:
     """Define the three layers of LeNet-5 that torch lacks."""
     torch = _torch()
+    Module: Any = torch.nn.Module
 
-    class ScaledTanh(torch.nn.Module):
+    class ScaledTanh(Module):
         """The paper's squashing function, f(a) = 1.7159 tanh(2a/3), equation 6."""
 
         def forward(self, x: Any) -> Any:
             return 1.7159 * torch.tanh(2 / 3 * x)
 
-    class PartialConv2d(torch.nn.Module):
+    class PartialConv2d(Module):
         """One small convolution per output map, each on its own choice of input maps."""
 
         def __init__(self, table: Sequence[Sequence[int]], kernel_size: int) -> None:
@@ -102,7 +103,7 @@ def _lenet_layers() -> dict[str, Any]:
             parts = [conv(x[:, inputs]) for conv, inputs in zip(self.maps, self.table)]
             return torch.cat(parts, dim=1)
 
-    class EuclideanRBF(torch.nn.Module):
+    class EuclideanRBF(Module):
         """Squared distance to one fixed pattern of +1 and -1 per class, equation 7."""
 
         def __init__(self, in_features: int, out_features: int) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "course_lib" / "_data" / "models.json"
 MODELS: dict[str, dict] = {}
 
-HUB = "total of the safetensors headers, on the model's hub page"
+HUB = "the model's hub page, counted there from the safetensors headers"
 PAPER = "the paper"
 CARD = "the model card"
 TORCHVISION = "documentation of torchvision's models (num_params)"
@@ -126,7 +126,7 @@ deberta("deberta-v3-large", "435M", "microsoft/deberta-v3-large", **large)
 t5 = Family("t5", "T5ForConditionalGeneration", "Raffel et al. 2019, arXiv:1910.10683")
 t5_base = dict(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
 t5_large = dict(d_model=1024, d_ff=4096, num_layers=24, num_heads=16)
-t5("t5-small", 60_506_624, "google-t5/t5-small", published_in=HUB)
+t5("t5-small", "60M", "google-t5/t5-small")
 t5("t5-base", "220M", "google-t5/t5-base", **t5_base)
 t5("t5-large", "770M", "google-t5/t5-large", **t5_large)
 t5("t5-3b", "2.8B", "google-t5/t5-3b", **t5_large | dict(d_kv=128, d_ff=16384, num_heads=32))
@@ -166,11 +166,11 @@ Family("openai-gpt", "OpenAIGPTLMHeadModel", "Radford et al. 2018, Improving lan
        "understanding by generative pre-training")(
     "openai-gpt", "117M", "openai-community/openai-gpt", "gpt")
 gpt2 = Family("gpt2", "GPT2LMHeadModel", "Radford et al. 2019, Language models are unsupervised "
-              "multitask learners", "the model card and the transformers tests")
-gpt2("gpt2", 124_439_808, "openai-community/gpt2", "gpt2-small")
-gpt2("gpt2-medium", 354_823_168, "openai-community/gpt2-medium", n_layer=24, n_embd=1024, n_head=16)
-gpt2("gpt2-large", 774_030_080, "openai-community/gpt2-large", n_layer=36, n_embd=1280, n_head=20)
-gpt2("gpt2-xl", 1_557_611_200, "openai-community/gpt2-xl", n_layer=48, n_embd=1600, n_head=25)
+              "multitask learners", CARD)
+gpt2("gpt2", "124M", "openai-community/gpt2", "gpt2-small")
+gpt2("gpt2-medium", "355M", "openai-community/gpt2-medium", n_layer=24, n_embd=1024, n_head=16)
+gpt2("gpt2-large", "774M", "openai-community/gpt2-large", n_layer=36, n_embd=1280, n_head=20)
+gpt2("gpt2-xl", "1.5B", "openai-community/gpt2-xl", n_layer=48, n_embd=1600, n_head=25)
 gpt2("distilgpt2", "82M", "distilbert/distilgpt2", published_in=CARD, n_layer=6)
 
 neo = Family("gpt_neo", "GPTNeoForCausalLM", "Black et al. 2021, doi:10.5281/zenodo.5297715", CARD)
@@ -189,11 +189,12 @@ neo("gpt-neo-2.7b", "2.7B", "EleutherAI/gpt-neo-2.7B", hidden_size=2560, num_hea
     **local_global(32))
 Family("gptj", "GPTJForCausalLM", "Wang, Komatsuzaki 2021, mesh-transformer-jax", CARD)(
     "gpt-j-6b", "6.05B", "EleutherAI/gpt-j-6b", "gpt-j")
-Family("gpt_neox", "GPTNeoXForCausalLM", "Black et al. 2022, arXiv:2204.06745")(
+Family("gpt_neox", "GPTNeoXForCausalLM", "Black et al. 2022, arXiv:2204.06745", CARD)(
     "gpt-neox-20b", 20_554_567_680, "EleutherAI/gpt-neox-20b", "gpt-neox")
 
 pythia = Family("gpt_neox", "GPTNeoXForCausalLM", "Biderman et al. 2023, arXiv:2304.01373",
-                "the paper, table 1", max_position_embeddings=2048, **FP16)
+                "the model card, naming convention and parameter count",
+                max_position_embeddings=2048, **FP16)
 for name, published, hidden, layers, heads, vocabulary in (
     ("70m", 70_426_624, 512, 6, 8, 50304),
     ("160m", 162_322_944, 768, 12, 12, 50304),
@@ -239,7 +240,7 @@ falcon("falcon-40b", "40B", "tiiuae/falcon-40b", vocab_size=65024, hidden_size=8
 # ---- Llama and its kin ------------------------------------------------------------------------
 llama1 = Family("llama", "LlamaForCausalLM", "Touvron et al. 2023, arXiv:2302.13971",
                 "the paper, table 2", **FP16)
-llama2 = Family("llama", "LlamaForCausalLM", "Touvron et al. 2023, arXiv:2307.09288", HUB, **FP16)
+llama2 = Family("llama", "LlamaForCausalLM", "Touvron et al. 2023, arXiv:2307.09288", **FP16)
 llama13b = dict(hidden_size=5120, intermediate_size=13824, num_hidden_layers=40,
                 num_attention_heads=40, num_key_value_heads=40)
 llama1("llama-7b", "6.7B", "huggyllama/llama-7b", "llama-1-7b")
@@ -250,9 +251,9 @@ llama1("llama-30b", "32.5B", "huggyllama/llama-30b", "llama-1-33b", hidden_size=
 llama1("llama-65b", "65.2B", "huggyllama/llama-65b", "llama-1-65b", hidden_size=8192,
        intermediate_size=22016, num_hidden_layers=80, num_attention_heads=64,
        num_key_value_heads=64)
-llama2("llama-2-7b", 6_738_415_616, "meta-llama/Llama-2-7b-hf")
-llama2("llama-2-13b", 13_015_864_320, "meta-llama/Llama-2-13b-hf", **llama13b)
-llama2("llama-2-70b", 68_976_648_192, "meta-llama/Llama-2-70b-hf", hidden_size=8192,
+llama2("llama-2-7b", "7B", "meta-llama/Llama-2-7b-hf")
+llama2("llama-2-13b", "13B", "meta-llama/Llama-2-13b-hf", **llama13b)
+llama2("llama-2-70b", "70B", "meta-llama/Llama-2-70b-hf", hidden_size=8192,
        intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
        num_key_value_heads=8)
 
@@ -295,11 +296,13 @@ smol("smollm2-360m", 361_821_120, "HuggingFaceTB/SmolLM2-360M", hidden_size=960,
 smol("smollm2-1.7b", 1_711_376_384, "HuggingFaceTB/SmolLM2-1.7B", hidden_size=2048,
      intermediate_size=8192, num_hidden_layers=24, num_attention_heads=32, num_key_value_heads=32)
 
-mistral = Family("mistral", "MistralForCausalLM", "Jiang et al. 2023, arXiv:2310.06825", HUB, **BF16)
+mistral = Family("mistral", "MistralForCausalLM", "Jiang et al. 2023, arXiv:2310.06825", HUB,
+                 **BF16)
 mistral("mistral-7b", 7_241_732_096, "mistralai/Mistral-7B-v0.1", "mistral-7b-v0.1")
 mistral("mistral-7b-v0.3", 7_248_023_552, "mistralai/Mistral-7B-v0.3", vocab_size=32768,
         max_position_embeddings=32768)
-mixtral = Family("mixtral", "MixtralForCausalLM", "Jiang et al. 2024, arXiv:2401.04088", HUB, **BF16)
+mixtral = Family("mixtral", "MixtralForCausalLM", "Jiang et al. 2024, arXiv:2401.04088", HUB,
+                 **BF16)
 mixtral("mixtral-8x7b", 46_702_792_704, "mistralai/Mixtral-8x7B-v0.1",
         max_position_embeddings=32768)
 mixtral("mixtral-8x22b", 140_620_634_112, "mistralai/Mixtral-8x22B-v0.1", hidden_size=6144,
@@ -380,8 +383,8 @@ Family("starcoder2", "Starcoder2ForCausalLM", "Lozhkov et al. 2024, arXiv:2402.1
 
 # ---- mixtures of experts, and other ways ------------------------------------------------------
 Family("deepseek_v3", "DeepseekV3ForCausalLM", "DeepSeek-AI 2024, arXiv:2412.19437",
-       "671B in the paper; 671,026,404,352 without the router biases, which are buffers", **BF16)(
-    "deepseek-v3", 671_026_404_352, "deepseek-ai/DeepSeek-V3", "deepseek-r1",
+       **BF16)(
+    "deepseek-v3", "671B", "deepseek-ai/DeepSeek-V3", "deepseek-r1",
     "deepseek-ai/DeepSeek-R1")
 deepseek2 = Family("deepseek_v2", "DeepseekV2ForCausalLM", "DeepSeek-AI 2024, arXiv:2405.04434",
                    **BF16)
@@ -476,11 +479,11 @@ dinov2("dinov2-giant", "1.1B", "facebook/dinov2-giant", hidden_size=1536, num_hi
        num_attention_heads=24, use_swiglu_ffn=True)
 
 clip = Family("clip", "CLIPModel", "Radford et al. 2021, arXiv:2103.00020",
-              "the state dicts that OpenAI released")
-clip("clip-vit-base-patch32", 151_277_313, "openai/clip-vit-base-patch32", "clip")
-clip("clip-vit-base-patch16", 149_620_737, "openai/clip-vit-base-patch16",
+              "open_clip's table of models")
+clip("clip-vit-base-patch32", "151M", "openai/clip-vit-base-patch32", "clip")
+clip("clip-vit-base-patch16", "150M", "openai/clip-vit-base-patch16",
      vision_config=dict(patch_size=16))
-clip("clip-vit-large-patch14", 427_616_513, "openai/clip-vit-large-patch14", projection_dim=768,
+clip("clip-vit-large-patch14", "428M", "openai/clip-vit-large-patch14", projection_dim=768,
      text_config=dict(hidden_size=768, intermediate_size=3072, num_attention_heads=12,
                       projection_dim=768),
      vision_config=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,

@@ -146,7 +146,8 @@ def test_mlp_counts_and_ends_without_an_activation():
     assert counted(builders.mlp([3, 2], bias=False)) == (6, 6)
 
 
-@pytest.mark.parametrize("sizes", [[784], [], 784, "784", [784, 0], [784, -1], [784, 1.5], [1, True]])
+@pytest.mark.parametrize("sizes", [
+    [784], [], 784, "784", [784, 0], [784, -1], [784, 1.5], [1, True]])
 def test_mlp_refuses_bad_widths(sizes):
     with pytest.raises(ValueError, match="sizes must"):
         builders.mlp(sizes)

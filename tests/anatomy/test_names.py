@@ -56,6 +56,7 @@ def published_range(published):
     return float(digits) * unit - slack, float(digits) * unit + slack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_name_has_the_published_size(name):
     model, description = load_model(name)
@@ -89,6 +90,7 @@ def test_all_names_of_the_issue_are_there():
     assert len(model_names()) >= 60
 
 
+@pytest.mark.slow
 def test_keras_names_are_those_of_keras_applications():
     import inspect
     import keras
@@ -133,7 +135,8 @@ def test_no_override_has_a_misspelt_key():
             continue
         config = transformers.CONFIG_MAPPING[entry["model_type"]]
         known = {*config().to_dict(), *config.attribute_map, "num_labels"}
-        source = inspect.getsource(sys.modules[getattr(transformers, entry["architecture"]).__module__])
+        module = getattr(transformers, entry["architecture"]).__module__
+        source = inspect.getsource(sys.modules[module])
         # A few models read a key that their configuration does not declare.
         assert all(key in known or f'"{key}"' in source for key in entry["config"]), name
 
