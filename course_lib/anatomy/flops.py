@@ -23,7 +23,7 @@ def _torch() -> Any:
 # %% auto #0
 __all__ = ['grouped_shape', 'check_types', 'LayerTrace', 'trace_layers', 'FlopsRow', 'FlopsReport', 'count_flops']
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #db79c554
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #13440ba9
 def _grouped_flops(a: Any, b: Any, *rest: Any, out_val: Any = None, **options: Any) -> int:
     """Rows sorted by expert, each row multiplied with one expert's matrix only."""
     rows = a.shape[1:] if a.ndim == 3 and b.ndim == 2 else a.shape
@@ -53,7 +53,7 @@ def _recurrent_flops(x: Any, w_input: Any, w_hidden: Any, *rest: Any, out_val: A
 def _bilinear_flops(x1: Any, weight: Any, x2: Any, *rest: Any, out_val: Any = None,
                     **options: Any) -> int:
     """x1·W for each output, then the product with x2."""
-    _, out_features, in1, in2 = (1, *weight.shape[-3:])
+    out_features, in1, in2 = weight.shape[-3:]
     return 2 * prod(out_val.shape[:-1]) * out_features * in2 * (in1 + 1)
 
 
@@ -266,8 +266,8 @@ def _without_fastpath() -> Iterator[None]:
     finally:
         mha.set_fastpath_enabled(before)
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #78d5f3b7
-def _watch(model: Any, args: tuple, kwargs: Mapping[str, Any], backward: bool) -> Any:
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #50879c56
+def _watch(model: Any, args: tuple, kwargs: Mapping[str, Any], *, backward: bool) -> Any:
     """Run forward, and backward if asked for, under the recorder."""
     torch = _torch()
     model.eval()
@@ -303,7 +303,7 @@ def _traces(recorder: Any) -> dict[str, LayerTrace]:
                              hooks.calls[name] > 0 or name in recorder.used, kind)
             for name, kind in recorder.kinds.items()}
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #c1e42fca
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #2e123520
 def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     """Watch one forward pass of a torch model, layer by layer.
 
@@ -338,7 +338,7 @@ def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     """
     if is_keras_layer(model) or not is_torch_module(model):
         raise TypeError(f"model must be a torch module, not {describe(model)}")
-    return _traces(act_on(model, inputs, lambda *stage: _watch(*stage, backward=False)))
+    return _traces(act_on(model, inputs, functools.partial(_watch, backward=False)))
 
 # %% ../../nbs/2_anatomy/06f_flops.ipynb #76d62de8
 @dataclass
@@ -457,7 +457,7 @@ class FlopsReport(Report):
         axes.set(xlabel="forward pass (GFLOPs, 2 per multiply-add)", title=self.model)
         return figure
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #37a6f78f
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #2b1e2cf8
 def _resolve(model: Any) -> Any:
     """A model that can be run, from anything that names or describes one."""
     if is_keras_layer(model) or is_torch_module(model):
@@ -472,7 +472,7 @@ def _resolve(model: Any) -> Any:
 
 def _torch_report(model: Any, inputs: Any, backward: bool) -> FlopsReport:
     """Count a torch model by watching it run."""
-    recorder = act_on(model, inputs, lambda *stage: _watch(*stage, backward=backward))
+    recorder = act_on(model, inputs, functools.partial(_watch, backward=backward))
     rows = [FlopsRow(name, trace.kind, trace.calls, trace.output_shape, trace.flops)
             for name, trace in _traces(recorder).items() if trace.used or trace.flops]
     forward = sum(recorder.forward.values())

@@ -119,7 +119,7 @@ def describe(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '...'}"
 
-# %% ../../nbs/2_anatomy/06l_forward_pass.ipynb #187c3cae
+# %% ../../nbs/2_anatomy/06l_forward_pass.ipynb #b97ca4ff
 def _fake_like(tensor: Any, dtype: Any) -> Any:
     """An empty tensor of the same shape, strides and class; call it under a fake tensor mode."""
     torch = _torch()
@@ -136,7 +136,7 @@ def _fake_like(tensor: Any, dtype: Any) -> Any:
 
 def _drop_full_mask(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Leave out an attention mask of ones: a real run looks inside and ignores it."""
-    mask = kwargs.get("attention_mask")
+    mask: Any = kwargs.get("attention_mask")
     known = isinstance(mask, _torch().Tensor) and mask.device.type != "meta"
     full = known and mask.ndim == 2 and bool((mask == 1).all())
     return {name: value for name, value in kwargs.items() if name != "attention_mask" or not full}

@@ -153,7 +153,8 @@ def test_layers_by_hand(layer, shape, macs):
 
 def test_bilinear_and_dynamic_quantisation():
     bilinear = nn.Bilinear(3, 4, 5)
-    assert int(count_flops(bilinear, (torch.ones(2, 3), torch.ones(2, 4)))) == 2 * 2 * 5 * 4 * (3 + 1)
+    pair = torch.ones(2, 3), torch.ones(2, 4)
+    assert int(count_flops(bilinear, pair)) == 2 * 2 * 5 * 4 * (3 + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 8)),
@@ -362,8 +363,10 @@ def profiled(keras, model):
     return sum(found.values())
 
 
-@pytest.mark.parametrize("name, size", [("MobileNet", 128), ("ResNet50", 64), ("VGG16", 64),
-                                        ("MobileNetV2", 96)])
+@pytest.mark.parametrize("name, size", [
+    ("MobileNetV2", 96), pytest.param("MobileNet", 128, marks=pytest.mark.slow),
+    pytest.param("ResNet50", 64, marks=pytest.mark.slow),
+    pytest.param("VGG16", 64, marks=pytest.mark.slow)])
 def test_keras_total_is_that_of_tensorflows_profiler(keras, name, size):
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
     assert int(count_flops(model)) == profiled(keras, model)

@@ -13,8 +13,9 @@ transformers = pytest.importorskip("transformers")
 from torch import nn  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
+from course_lib.anatomy.activations import measure_step  # noqa: E402
 from course_lib.anatomy.memory import (  # noqa: E402
-    OPTIMIZERS, Stored, estimate_memory, kv_cache_bytes, measure_step)
+    OPTIMIZERS, Stored, estimate_memory, kv_cache_bytes)
 
 
 def resnet18():
@@ -32,7 +33,7 @@ def gpt2(**options):
 
 
 IDS = torch.arange(2 * 64).reshape(2, 64)
-IMAGES = torch.zeros(2, 3, 224, 224)
+IMAGES = torch.zeros(2, 3, 96, 96)
 MODELS = {
     "resnet18": (resnet18, {"pixel_values": IMAGES}),
     "bert": (bert, {"input_ids": IDS}),
@@ -310,6 +311,16 @@ def test_a_model_that_looks_at_values_is_run_and_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), random_state) and not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_a_model_that_refuses_the_inputs_made_for_it_leaves_activations_unknown(monkeypatch):
+    model = gpt2(n_layer=1)
+    monkeypatch.setattr(type(model.lm_head), "forward", lambda self, x: x[0] @ self.weight)
+    report = estimate_memory(model)
+    assert report.activations is None and report.total is None and report.parameters > 0
+    assert "lm_head" in report.made_of["activations"]
+    with pytest.raises(ValueError, match="lm_head"):
+        estimate_memory(model, {"input_ids": IDS})
 
 
 def test_tied_and_quantised_and_buffers():
