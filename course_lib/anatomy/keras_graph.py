@@ -44,7 +44,7 @@ def has_activation(layer: Any) -> bool:
     function = getattr(layer, "activation", None)
     return function is not None and getattr(function, "__name__", "") != "linear"
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #615ce595
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #df2aa7a1
 def layer_charges(layer: Any, inputs: int) -> dict[str, Any]:
     """What a built-in layer without layers inside adds to each length.
 
@@ -52,7 +52,7 @@ def layer_charges(layer: Any, inputs: int) -> dict[str, Any]:
     ----------
     layer : keras.layers.Layer
     inputs : int
-        How many different tensors flow into it.
+        How many tensors flow into it.
 
     Examples
     --------
@@ -66,6 +66,7 @@ def layer_charges(layer: Any, inputs: int) -> dict[str, Any]:
     idle = kind in _RESHAPES or (kind == "Activation" and not activated)
     nonlinear = (activated or ".normalization." in module or "MaxPool" in kind
                  or (".activations." in module and kind != "Activation")
+                 or kind in ("Attention", "AdditiveAttention")          # their softmax
                  or (kind == "Multiply" and inputs > 1))
     return dict(weighted=weighted, with_parameters=max(weighted, int(owns_parameters(layer))),
                 nonlinear=int(nonlinear),
@@ -73,7 +74,7 @@ def layer_charges(layer: Any, inputs: int) -> dict[str, Any]:
                 + int(weighted and activated),
                 mixes_time=".convolutional." in module or ".attention." in module)
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #c6a73090
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #e90216ce
 _MATRIX_OPERATIONS = frozenset("Matmul Einsum Dot Tensordot Inner Conv DepthwiseConv SeparableConv "
                                "ConvTranspose Take".split())
 _NONLINEAR_OPERATIONS = frozenset(
@@ -82,6 +83,8 @@ _NONLINEAR_OPERATIONS = frozenset(
     "LogSoftmax Mish SparsePlus SparseSigmoid Squareplus Sparsemax MaxPool AdaptiveMaxPool "
     "BatchNorm LayerNorm LayerNormalization RMSNorm RMSNormalization Normalize "
     "DotProductAttention".split())
+_COMPARISONS = frozenset("Equal NotEqual Less LessEqual Greater GreaterEqual LogicalNot Argmax "
+                         "Isnan".split())
 _VIEWS = frozenset("Reshape Transpose ExpandDims Squeeze GetItem Swapaxes Moveaxis BroadcastTo "
                    "Split Ravel Unstack".split())
 
@@ -116,7 +119,7 @@ def block_name(name: str, open_layers: list[Any]) -> str | None:
                     return child.name
     return None
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #ba3ac137
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #8c0df846
 class Walk:
     """The layer graph under construction, and the layers that are open at the moment."""
 
@@ -125,6 +128,7 @@ class Walk:
         self.layers = [model, *model._flatten_layers(include_self=False)]
         self.open: list[Any] = []
         self.touched: dict[int, int] = {}       # node -> the layer whose own variables made it
+        self.raw: set[int] = set()              # nodes that no weighted layer precedes
         self.fused_attention = False
         self._sizes = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes))
                        for layer in self.layers]
@@ -159,14 +163,18 @@ class Walk:
     def apply(self, call: Any, known: dict[int, int | None]) -> None:
         """Add the nodes of one call whose inputs are known."""
         nodes = [known.get(id(tensor)) for tensor in call.input_tensors]
-        inputs = list(dict.fromkeys(node for node in nodes if node is not None))
+        inputs = [node for node in nodes if node is not None]
         if type(call.operation).__name__ == "InputLayer":
             results: list[int | None] = [self.graph.add(call.operation.name, "Input")]
-        elif not inputs:
+        elif not inputs or (type(call.operation).__name__ in _COMPARISONS
+                            and self.raw.issuperset(inputs)):
             results = [None] * len(call.outputs)
         else:
             results = add_call(self, call.operation, call.arguments, inputs, known,
                                len(call.outputs))
+        if self.raw.issuperset(inputs):          # an input has no inputs: it is raw itself
+            self.raw.update(node for node in results
+                            if node is not None and not self.graph.nodes[node].weighted)
         known.update((id(tensor), node) for tensor, node in zip(call.outputs, results))
 
 
@@ -177,7 +185,7 @@ def call_of(tensor: Any) -> Any:
         return None
     return history.operation._inbound_nodes[history.node_index]
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #2022ee1d
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #0ead85f3
 def add_call(walk: Walk, operation: Any, arguments: Any, inputs: list[int],
              known: dict[int, int | None], outputs: int) -> list[int | None]:
     """Add the nodes of one call, and return a node for each of its outputs."""
@@ -204,7 +212,7 @@ def add_call(walk: Walk, operation: Any, arguments: Any, inputs: list[int],
     if operation._layers or not type(operation).__module__.startswith("keras."):
         return open_layer(walk, operation, arguments.args, arguments.kwargs, known)
     charges = layer_charges(operation, len(inputs))
-    if type(operation).__name__ == "Add" and len(inputs) > 1:
+    if type(operation).__name__ == "Add" and len(set(inputs)) > 1:
         charges["block"] = block_name(operation.name, walk.open)
     kind = type(operation).__name__
     return [walk.graph.add(walk.label(operation.name), kind, inputs, **charges)] * outputs
@@ -242,7 +250,7 @@ def add_both_directions(walk: Walk, layer: Any, inputs: list[int],
     merged = walk.graph.join(layer.name, [end[0] for end in ends])
     return [merged, *ends[0][1:], *ends[1][1:]][:outputs] if states else [merged] * outputs
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #30c37c99
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #da756396
 def add_operation(walk: Walk, operation: Any, arguments: Any, inputs: list[int]) -> int:
     """The node of one operation of ``keras.ops``, called from a layer's own code."""
     import keras
@@ -260,7 +268,8 @@ def add_operation(walk: Walk, operation: Any, arguments: Any, inputs: list[int])
         operations=int(kind not in _VIEWS),
         mixes_time=kind == "DotProductAttention" or (
             kind in _MATRIX_OPERATIONS and not applies and len(inputs) > 1),
-        block=block_name(operation.name, walk.open) if kind == "Add" and len(inputs) > 1 else None)
+        block=block_name(operation.name, walk.open)
+        if kind == "Add" and len(set(inputs)) > 1 else None)
     if uses:
         walk.touched[node] = id(layer)
     return node
@@ -332,7 +341,7 @@ def check_inputs(model: Any, inner: Any, inputs: Any) -> None:
                          f"model {model.name!r}, which takes "
                          f"{', '.join(str(one.shape) for one in declared)}")
 
-# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #6adef20b
+# %% ../../nbs/2_anatomy/05b_keras_graph.ipynb #70f9e261
 def keras_graph(model: Any, inputs: Any = None) -> LayerGraph:
     """Read the layer graph of a Keras model off its symbolic history.
 
@@ -373,6 +382,7 @@ def keras_graph(model: Any, inputs: Any = None) -> LayerGraph:
             known: dict[int, int | None] = {
                 id(tensor): walk.graph.add(f"input {index}", "Input")
                 for index, tensor in enumerate(keras.tree.flatten(symbols))}
+            walk.raw.update(range(len(walk.graph.nodes)))
             ends = open_layer(walk, model, symbols if several else (symbols,), {}, known)
     finally:
         walk.restore()

@@ -284,7 +284,7 @@ def factors(trace: Trace, traits: OperationTraits, data: list[Any], applies: boo
         return [node for node, _, _ in data]
     return kept or [node for node, _, _ in data]
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #b3b167a0
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #8c73be5c
 def add_operation(trace: Trace, traits: OperationTraits, data: list[Any], weights: list[Any],
                   raw: bool, selects: bool) -> int:
     """Add the node of one operation, with its charges."""
@@ -305,7 +305,8 @@ def add_operation(trace: Trace, traits: OperationTraits, data: list[Any], weight
         with_parameters=int(own and not again),
         mixes_time=traits.mixes_time or (traits.weight and len(data) > 1 and not applies),
         block=call.block if traits.addition and len(set(inputs)) > 1 else None)
-    name = weights[0][0] if uses and weights else call.name
+    matrix = max(weights, key=lambda weight: weight[1].dim(), default=(call.name, None))
+    name = matrix[0] if uses else call.name
     if applies and call.width:
         node = add_projections(trace, call, weights, inputs, charges)
     else:
@@ -438,7 +439,7 @@ def uniform_experts(model: Any) -> Iterator[None]:
         for key, config in configs.items():
             config._experts_implementation = before[key]
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #3da4dd16
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #5987c6d5
 _ASIDE = re.compile(r"past_key_values|cache_params|mems|state|rope_deltas|encoder_.*|aux_.*"
                     r"|.*hidden_states|.*attentions|.*router_.*|.*_loss|loss")
 _NO_START = re.compile(r".*mask|position_ids|cache_position|use_cache")
@@ -454,8 +455,11 @@ def named_inputs(model: Any, arguments: tuple, options: dict[str, Any]) -> list[
     ['input']
     """
     import inspect
-    names = [name for name, parameter in inspect.signature(model.forward).parameters.items()
-             if parameter.kind is not parameter.VAR_KEYWORD]
+    try:
+        names = [name for name, parameter in inspect.signature(model.forward).parameters.items()
+                 if parameter.kind is not parameter.VAR_KEYWORD]
+    except ValueError:                           # a traced ScriptModule keeps no signature
+        names = []
     named = [(names[min(i, len(names) - 1)] if names else "input", value)
              for i, value in enumerate(arguments)] + list(options.items())
     pairs = [(name, tensor) for name, value in named for tensor in find_tensors(value)]

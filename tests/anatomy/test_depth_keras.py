@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from random_networks import as_graph, in_keras, program
 from torch import nn
 
 from course_lib.anatomy import builders
@@ -35,6 +36,7 @@ def test_truth_table(row):
         assert report.keras_table == int(row["note"].split("keras_table ")[1].split()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,published", [
     # the Depth column of keras.io/api/applications
     ("Xception", 81), ("VGG16", 16), ("VGG19", 19), ("ResNet50", 107), ("ResNet50V2", 103),
@@ -216,6 +218,32 @@ def test_states_start_a_new_count():
     assert str(report.credit_path) == "2·T + 1" and report.paths == 2
 
 
+def test_masks_begin_no_path():
+    start = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(start)
+    report = measure_depth(keras.Model(start, layers.LSTM(4)(x)))
+    assert report.path_lengths == {2: 1} and str(report.credit_path) == "T + 1"
+    visible = keras.ops.expand_dims(keras.ops.not_equal(start, 0), 1)
+    x = layers.Embedding(9, 4)(start)
+    x = layers.MultiHeadAttention(2, 2)(x, x, attention_mask=visible)
+    assert measure_depth(keras.Model(start, x)).path_lengths == {3: 3}
+
+
+def test_layers_around_layers():
+    cells = layers.StackedRNNCells([layers.GRUCell(4), layers.GRUCell(4)])
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    for layer, shape, weighted, credit in (
+            (layers.SpectralNormalization(layers.Dense(4)), (4,), 1, "1"),
+            (layers.ConvLSTM2D(3, 3), (4, 8, 8, 3), 1, "T"),
+            (layers.RNN(cells, return_sequences=True), (5, 4), 2, "T + 1"),
+            (layers.TimeDistributed(inner), (5, 4), 2, "2"),
+            (layers.GroupQueryAttention(8, 4, 2), (5, 16), 2, "2")):
+        one = keras.Input(shape)
+        pair = (one, one) if "Attention" in type(layer).__name__ else (one,)
+        report = measure_depth(keras.Model(one, layer(*pair)))
+        assert (report.weighted, str(report.credit_path)) == (weighted, credit), layer.name
+
+
 def test_separable_convolutions_are_two_matrices():
     model = keras.Sequential([keras.Input((8, 8, 3)), layers.SeparableConv2D(4, 3),
                               layers.DepthwiseConv2D(3)])
@@ -245,3 +273,11 @@ def test_bad_input():
         measure_depth(built, np.zeros((2, 9)))
     with pytest.raises(TypeError, match="inputs must be arrays or tensors, not str"):
         measure_depth(built, "text")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_networks(seed):
+    lines = program(seed)
+    expected, report = measure_depth(as_graph(lines)), measure_depth(in_keras(lines))
+    for key in ("weighted", "with_parameters", "nonlinear", "path_lengths"):
+        assert getattr(report, key) == getattr(expected, key), (key, lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from random_networks import as_graph, in_torch, program
 from torch import nn
 from torch.nn.utils import prune
 
@@ -352,6 +353,44 @@ def test_masks_and_positions_begin_no_path():
     assert measure_depth(roberta, {"input_ids": IDS}).path_lengths == alone.path_lengths
 
 
+def two_layers():
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, torch.jit.script,
+                                  lambda model: torch.jit.trace(model, torch.zeros(1, 4))])
+def test_wrapped_models(wrap):
+    report = measure_depth(wrap(two_layers()), torch.zeros(1, 4))
+    assert (report.weighted, report.keras_table, report.nonlinear) == (2, 2, 1)
+    assert [name.split(".")[-2] if "weight" in name else name.split(".")[-1]
+            for name in report.witness] == ["0", "2"]
+
+
+def test_less_common_layers():
+    bag = nn.Sequential(nn.EmbeddingBag(5, 4), nn.Linear(4, 2))
+    assert measure_depth(bag, torch.zeros(2, 3, dtype=torch.long)).weighted == 2
+    images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 3), nn.PReLU())
+    report = measure_depth(images, torch.zeros(1, 3, 8, 8))
+    assert (report.weighted, report.with_parameters, report.nonlinear) == (2, 3, 1)
+    report = measure_depth(nn.Bilinear(3, 4, 5), (torch.zeros(1, 3), torch.zeros(1, 4)))
+    assert (report.weighted, report.paths) == (1, 2)
+
+
+def test_learned_queries_begin_no_path():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.queries, self.project = nn.Parameter(torch.ones(1, 2, 4)), nn.Linear(4, 4)
+            self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(self.project(self.queries), x, x)[0]
+    report = measure_depth(Reader(), torch.zeros(1, 3, 4))
+    assert report.path_lengths == {2: 2}             # by the keys or by the values
+    assert report.keras_table == 6                   # queries, project, q, k, v, output
+
+
 def test_in_place_operations_and_views():
     class InPlace(nn.Module):
         def __init__(self):
@@ -447,3 +486,13 @@ def test_llama_405b_with_all_statistics_in_five_seconds():
     report = measure_depth(model, {"input_ids": IDS})
     assert time.process_time() - start < 5
     assert (report.weighted, report.blocks, report.paths) == (506, 126, 12 ** 126)
+
+
+@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_random_networks(seed, device):
+    lines = program(seed)
+    expected, report = measure_depth(as_graph(lines)), measure_depth(
+        in_torch(lines).to(device), torch.zeros(2, 4))
+    for key in ("weighted", "with_parameters", "nonlinear", "path_lengths"):
+        assert getattr(report, key) == getattr(expected, key), (key, lines)
