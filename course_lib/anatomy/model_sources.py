@@ -457,7 +457,7 @@ def _sound_shape(config: Any, kind: str, batch_size: int, frames: int) -> tuple[
         return batch_size, mels, 2 * config.max_source_positions
     return batch_size, _first(config, "max_length", default=frames), mels
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #250886a4
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #a7c49341
 def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> dict[str, Any]:
     """Make the inputs of a transformers model from its configuration."""
     import inspect
@@ -482,7 +482,10 @@ def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> d
     if "decoder_input_ids" in takes and (config.is_encoder_decoder or main == "pixel_values"):
         shapes["decoder_input_ids"] = (batch_size, sequence_length)
     floating = place.dtype if place.is_floating_point() else torch.float32
-    return {name: torch.ones(shape, device=place.device,
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    # Ids 0 to 2 mostly mark padding and the ends of a text; 3 is an ordinary token.
+    token = min(3, vocabulary - 1) if isinstance(vocabulary, int) else 1
+    return {name: torch.full(shape, token if name.endswith("ids") else 1, device=place.device,
                              dtype=torch.long if name.endswith("ids") else floating)
             for name, shape in shapes.items()}
 
@@ -540,7 +543,7 @@ def _keras_inputs(model: Any, batch_size: int, sequence_length: int) -> tuple[An
     structure = model.inputs[0] if len(model.inputs) == 1 else model.input
     return (keras.tree.map_structure(zeros, structure),)
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #7e920709
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #7caf211d
 def make_inputs(model: Any, *, batch_size: int = 1,
                 sequence_length: int = 8) -> dict[str, Any] | tuple[Any, ...]:
     """Make inputs for one forward pass, on the model's own device.
@@ -559,8 +562,8 @@ def make_inputs(model: Any, *, batch_size: int = 1,
     Returns
     -------
     dict or tuple
-        A dictionary is passed as ``model(**inputs)``, a tuple as ``model(*inputs)``. Ids are
-        ones, everything else is ones or zeros.
+        A dictionary is passed as ``model(**inputs)``, a tuple as ``model(*inputs)``. All ids are
+        the same ordinary token, everything else is ones or zeros.
 
     Raises
     ------
