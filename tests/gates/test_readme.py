@@ -2,8 +2,10 @@
 
 A ```python block runs after those before it, and a ```text block under it is what it prints.
 In a ```console block each `$ course-lib …` line runs, and the lines under it are what it prints.
-In a ```sh block each line names a task of make.py or an extra of setup.py that exists.
+In a ```sh block each line names a task of make.py or an extra of setup.py that exists, or it is a
+`course-lib …` line, which runs and has to succeed.
 """
+import json
 import re
 import shlex
 import subprocess
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import make
 import pytest
-from project import ROOT
+from project import ROOT, notebooks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXTRAS = set(re.search(r"extras_require=\{(.*?)\}", (ROOT / "setup.py").read_text(), re.S)
@@ -26,14 +28,13 @@ def blocks(text):
 
 
 def python_examples(text):
-    """(program so far, output expected after it) wherever an output is shown."""
-    program, found = "", blocks(text)
-    for (kind, content), (next_kind, shown) in zip(found, [*found[1:], ("", "")]):
-        if kind == "python":
-            program += content
-            if next_kind == "text":
-                yield program, shown
-                program += "print('-- shown --')\n"
+    """(program, output shown) pairs; a program is every block since the last output."""
+    program = ""
+    for kind, content in blocks(text):
+        program += content if kind == "python" else ""
+        if kind == "text":
+            yield program, content
+            program = ""
 
 
 def console_examples(text):
@@ -55,7 +56,7 @@ def shell_lines(text):
 def shell_fault(line):
     """What is wrong with a line that a reader would type, or None."""
     words = shlex.split(line)
-    if line.startswith(FREE):
+    if line.startswith(FREE) or words[0] == "course-lib":
         return None
     if words[0] == "make" or words[:3] == ["py", "-m", "make"]:
         task = words[1] if words[0] == "make" else words[3]
@@ -80,27 +81,63 @@ def tidy(text):
 
 
 def check_python(text, folder):
-    for program, shown in python_examples(text):
-        printed = output([sys.executable, "-c", program], folder)
-        assert tidy(printed.rpartition("-- shown --\n")[2]) == tidy(shown)
+    """Run all examples as one program, as a reader would, and compare each part of what it prints."""
+    programs, shown = zip(*python_examples(text))
+    mark = "-- next example --\n"
+    printed = output([sys.executable, "-c", f"print(end={mark!r})\n".join(programs)], folder)
+    assert [tidy(part) for part in printed.split(mark)] == [tidy(part) for part in shown]
+
+
+def course_lib_prints(command, folder):
+    words = shlex.split(command)
+    assert words[0] == "course-lib", f"nothing checks this line: {command}"
+    return output([Path(sys.executable).with_name("course-lib"), *words[1:]], folder)
 
 
 def check_console(text, folder):
     for command, shown in console_examples(text):
-        words = shlex.split(command)
-        assert words[0] == "course-lib", f"nothing checks this line: {command}"
-        script = Path(sys.executable).with_name("course-lib")
-        assert tidy(output([script, *words[1:]], folder)) == tidy(shown)
+        assert tidy(course_lib_prints(command, folder)) == tidy(shown)
 
 
+def map_faults(text, folder, here):
+    """Chapters that are missing from a map, marked as planned though they exist, or linked wrongly.
+
+    Links are written as seen from `folder`; `here` names the chapters that exist.
+    """
+    rows = dict(re.findall(r"^\| (\d\d) \| (.*?) \|", text, re.M))
+    faults = [f"{number:02} is missing" for number in range(1, 29) if f"{number:02}" not in rows]
+    for path in here:
+        link = path.relative_to(folder).as_posix()
+        if f"]({link})" not in rows.pop(path.name[:2], ""):
+            faults.append(f"{link} is not linked")
+    return faults + [f"{number} is not there and not marked as planned"
+                     for number, row in rows.items() if "*(planned)*" not in row]
+
+
+def existing_chapters():
+    """Notebooks that begin with a chapter's number: reference notebooks have a letter after it."""
+    return [path for path in notebooks() if re.match(r"\d\d_", path.name)]
+
+
+@pytest.mark.slow
 def test_python_examples_print_what_is_shown(tmp_path):
     assert list(python_examples(README)), "the README shows no example of the library"
     check_python(README, tmp_path)
 
 
+@pytest.mark.slow
 def test_command_line_examples_print_what_is_shown(tmp_path):
     assert list(console_examples(README)), "the README shows no example of the command line"
     check_console(README, tmp_path)
+
+
+COMMANDS = [line for line in shell_lines(README) if line.startswith("course-lib")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_longer_commands_succeed(tmp_path, command):
+    assert course_lib_prints(command, tmp_path)
 
 
 def test_lines_to_type_name_what_exists():
@@ -112,14 +149,31 @@ def test_both_ways_to_start_are_told():
     assert {"make lab", "make test", "py -m make lab", "py -m make test"} <= told
 
 
-def test_every_chapter_is_on_the_map():
-    told = {int(number) for number in re.findall(r"^\| (\d\d) \|", README, re.M)}
-    assert told == set(range(1, 29))
+def index_text():
+    """The prose of the index notebook."""
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
-def test_links_into_the_tree_lead_somewhere():
-    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
-    assert links and [link for link in links if not (ROOT / link).exists()] == []
+def test_the_maps_tell_which_chapters_are_there():
+    assert map_faults(README, ROOT, existing_chapters()) == []
+    assert map_faults(index_text(), ROOT / "nbs", existing_chapters()) == []
+
+
+def test_a_wrong_map_is_seen():
+    rows = [f"| {number:02} | *(planned)* |" for number in range(1, 28)]
+    rows[4] = "| 05 | [depth](nbs/depth.ipynb) |"
+    rows[5] = "| 06 | parameters |"
+    here = [ROOT / "nbs/05_depth.ipynb"]
+    assert map_faults("\n".join(rows), ROOT, here) == [
+        "28 is missing", "nbs/05_depth.ipynb is not linked",
+        "06 is not there and not marked as planned"]
+
+
+@pytest.mark.parametrize("text, folder", [(README, ROOT), (index_text(), ROOT / "nbs")])
+def test_links_into_the_tree_lead_somewhere(text, folder):
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+    assert links and [link for link in links if not (folder / link).exists()] == []
 
 
 def test_the_makefile_has_the_tasks_of_make_py():
