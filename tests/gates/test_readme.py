@@ -81,7 +81,7 @@ def tidy(text):
 
 
 def check_python(text, folder):
-    """Run all examples as one program, as a reader would, and compare each part of what it prints."""
+    """Run all examples as one program, as a reader would, and compare what each prints."""
     programs, shown = zip(*python_examples(text))
     mark = "-- next example --\n"
     printed = output([sys.executable, "-c", f"print(end={mark!r})\n".join(programs)], folder)
