@@ -95,7 +95,7 @@ def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
         "read from the header: a file does not say which tensors are trained, nor its formulas"])
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #3da3905d
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #11530778
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,
                 inputs: Any) -> tuple[list[ParameterRow], list[str]]:
     """Add what one forward pass tells: output shapes, FLOPs, calls, and layers not used."""
@@ -110,14 +110,14 @@ def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model:
             continue
         row = row or ParameterRow(record.name, record.kind, "hidden", "no parameters", {}, 0, 0,
                                   "", parents=record.parents)
-        calls = trace.calls if trace else 0
-        note = ("unused in the last forward",) if not calls and row.count else (
-            (f"reused {calls} times",) if calls > 1 else ())
+        unused = row.count > 0 and not (trace and trace.used)
+        note = ("unused in the last forward",) if unused else (
+            (f"reused {trace.calls} times",) if trace and trace.calls > 1 else ())
         result.append(replace(
-            row, calls=calls, flops=trace.flops if trace else 0,
+            row, calls=trace.calls if trace else 0, flops=trace.flops if trace else 0,
             output_shape=trace.output_shape if trace else None, notes=(*row.notes, *note)))
-    unused = sum(row.count for row in result if row.calls == 0)
-    return result, [f"unused in the last forward: {unused:,} parameters"] if unused else []
+    idle = sum(row.count for row in result if "unused in the last forward" in row.notes)
+    return result, [f"unused in the last forward: {idle:,} parameters"] if idle else []
 
 # %% ../../nbs/2_anatomy/06_parameters.ipynb #ae35e622
 def compare(a: Any, b: Any) -> Comparison:
