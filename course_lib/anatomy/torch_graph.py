@@ -3,19 +3,18 @@
 # %% auto #0
 __all__ = ['OperationTraits', 'operation_traits', 'find_tensors', 'TensorRecords', 'ModuleCall', 'repeated_members', 'is_leaf',
            'Trace', 'record_operation', 'is_application', 'factors', 'add_operation', 'add_projections',
-           'longest_inside', 'charge_leaf', 'add_recurrent', 'undisturbed', 'uniform_experts', 'named_inputs',
-           'main_outputs', 'run_trace', 'ends_of', 'describe', 'count_parameter_layers', 'without_meta', 'with_zeros',
-           'split_inputs', 'explain_failure', 'torch_graph', 'run_or_retry']
+           'longest_inside', 'charge_leaf', 'add_recurrent', 'named_inputs', 'main_outputs', 'run_trace', 'ends_of',
+           'describe', 'count_parameter_layers', 'split_inputs', 'explain_failure', 'torch_graph', 'run_or_retry']
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #1800a4e1
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #e9f5dfda
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .depth import LayerGraph
+from .undisturbed import (
+    undisturbed, uniform_experts, with_zeros, without_meta)
 
 # %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #12bcba3e
 _WEIGHT = re.compile(r"(?<!re)(mm|mv|matmul|linear\w*|conv\w*|embedding|embedding_bag\w*|trilinear"
@@ -388,57 +387,6 @@ def add_recurrent(trace: Trace, call: ModuleCall, arguments: Any, output: Any) -
         for tensor in find_tensors(value):
             records.nodes[records.hold(tensor)] = node
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #6517f4aa
-@contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode, no gradients; modes, buffers, switches and random state are put back."""
-    import torch
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, name, buffer, None if buffer.is_meta else buffer.clone(), buffer._version)
-               for module in model.modules() for name, buffer in module._buffers.items()
-               if buffer is not None]
-    limits = [(module, module.max_norm) for module in model.modules()
-              if getattr(module, "max_norm", None) is not None]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices=cards), torch.no_grad():
-            for module, _ in limits:
-                module.max_norm = None           # such an embedding rescales its weights
-            torch.backends.mha.set_fastpath_enabled(False)
-            for module, _ in modes:
-                module.training = False
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes:
-            module.training = mode
-        for module, limit in limits:
-            module.max_norm = limit
-        for module, name, buffer, copy, version in buffers:
-            module._buffers[name] = buffer
-            if copy is not None and buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(copy)
-
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #009d27ed
-@contextmanager
-def uniform_experts(model: Any) -> Iterator[None]:
-    """Let a mixture of experts of transformers treat all of its experts alike."""
-    first = next(iter(model.parameters()), None)
-    batched = first is not None and first.is_meta and str(first.dtype) != "torch.bfloat16"
-    found = [getattr(module, "config", None) for module in model.modules()]
-    configs: dict[int, Any] = {id(config): config for config in found
-                               if hasattr(config, "_experts_implementation")}
-    before = {key: config._experts_implementation for key, config in configs.items()}
-    try:
-        for config in configs.values():
-            config._experts_implementation = "batched_mm" if batched else "grouped_mm"
-        yield
-    finally:
-        for key, config in configs.items():
-            config._experts_implementation = before[key]
-
 # %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #5987c6d5
 _ASIDE = re.compile(r"past_key_values|cache_params|mems|state|rope_deltas|encoder_.*|aux_.*"
                     r"|.*hidden_states|.*attentions|.*router_.*|.*_loss|loss")
@@ -571,43 +519,9 @@ def count_parameter_layers(model: Any) -> int:
             total += own or packed or helpers is not None
     return total
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #6e762059
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #2f01d715
 _NEEDS_NUMBERS = re.compile(r"meta tensor|on meta|data.dependent|'meta'|\"meta\"|Meta backend"
                             r"|_local_scalar_dense|DynamicOutputShape|device meta", re.I)
-
-
-def without_meta(tensor: Any) -> Any:
-    """The tensor itself, or zeros on the CPU for one on ``meta``."""
-    import torch
-    return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu") if tensor.is_meta else tensor
-
-
-def with_zeros(model: Any) -> Any:
-    """A copy of a model on ``meta`` whose parameters and buffers are zeros on the CPU.
-
-    Examples
-    --------
-    >>> import torch
-    >>> with_zeros(torch.nn.Linear(2, 2, device="meta")).weight.device
-    device(type='cpu')
-    """
-    import copy
-
-    import torch
-    made: dict[int, Any] = {}
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        for table in (module._parameters, module._buffers):
-            for name, old in table.items():
-                if old is None:
-                    continue
-                if id(old) not in made:          # a tied tensor stays tied
-                    made[id(old)] = without_meta(old)
-                    if table is module._parameters:
-                        made[id(old)] = torch.nn.Parameter(made[id(old)], requires_grad=False)
-                    made[id(made[id(old)])] = made[id(old)]
-                table[name] = made[id(old)]
-    return model
 
 # %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #7780fb04
 def split_inputs(model: Any, inputs: Any) -> tuple[tuple, dict[str, Any]]:
