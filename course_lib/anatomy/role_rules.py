@@ -142,7 +142,7 @@ def output_heads(model: Any) -> list[str] | None:
                        if tensor is not None)]
     return list(dict.fromkeys(heads + outside[-1:]))
 
-# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #df24f7b7
+# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #394636cf
 _NEVER_LAST = re.compile(r"Norm|LSTM|GRU|RNN|Attention|Bidirectional|Recurrent")
 _AROUND = re.compile(r"\.(base_layer|lora_|ia3_|original_module|modules_to_save)")
 
@@ -169,13 +169,22 @@ def _natural(record: LayerRecord) -> list[tuple[int, str]]:
 
 def _stored_heads(records: Sequence[LayerRecord]) -> list[str]:
     """Paths of the heads of a checkpoint, which holds names in alphabetical order."""
-    heads = [".".join(_parts(record)[:index + 1]) for record in records if not _in_block(record)
-             for index, part in enumerate(_parts(record))
-             if _STORED_HEAD.fullmatch(part) and not _parts(record)[-1].isdigit()]
-    if heads or any(_named_output(record) for record in records):
-        return heads
-    behind = [record for record in records if not _is_input(record, set())]
-    last = _last_layer(sorted(behind, key=_natural))
+    ordered = sorted(records, key=_natural)
+    heads: list[tuple[str, LayerRecord]] = []
+    numbered: list[tuple[str, LayerRecord]] = []
+    for record in ordered:
+        parts = _parts(record)
+        found = [index for index, part in enumerate(parts) if _STORED_HEAD.fullmatch(part)]
+        if found and not _in_block(record):
+            whole = ".".join(parts[:found[0] + 1])
+            (numbered if parts[-1].isdigit() else heads).append((whole, record))
+    paths = [path for path, _ in heads]
+    if numbered and not heads:  # features and answer in one Sequential: the last layer answers
+        last = _last_layer([record for _, record in numbered])
+        paths = [last] if last is not None else []
+    if paths or any(_named_output(record) for record in records):
+        return paths
+    last = _last_layer([record for record in ordered if not _is_input(record, set())])
     return [last] if last is not None else []
 
 # %% ../../nbs/2_anatomy/07a_role_rules.ipynb #3167f6a4
