@@ -64,7 +64,7 @@ setup(
     license_files=["LICENSE", "LICENSE.prose"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=["course_lib", "course_lib.*"]),
-    package_data={"course_lib": ["py.typed", "_data/**/*"]},
+    package_data={"course_lib": ["py.typed", "*.pyi", "_data/**/*"]},
     include_package_data=False,
     install_requires=[],  # the base package reads checkpoints with the standard library alone
     extras_require={
