@@ -303,13 +303,13 @@ def _traces(recorder: Any) -> dict[str, LayerTrace]:
                              hooks.calls[name] > 0 or name in recorder.used, kind)
             for name, kind in recorder.kinds.items()}
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #2e123520
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #5664cc1c
 def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
-    """Watch one forward pass of a torch model, layer by layer.
+    """Watch one forward pass of a model, layer by layer.
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : torch.nn.Module or keras.Layer
         Real or on the meta device. No weight, buffer, training flag or random state changes.
     inputs
         Anything that `as_arguments` takes.
@@ -317,7 +317,7 @@ def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     Returns
     -------
     dict of str to LayerTrace
-        Keyed by module path, the root under ``""``; layers that did not run are there too.
+        Keyed by path, a torch root under ``""``; torch layers that did not run are there too.
 
     Raises
     ------
@@ -336,8 +336,14 @@ def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     >>> trace_layers(torch.nn.Linear(784, 128), (1, 784))[""].flops
     200704
     """
-    if is_keras_layer(model) or not is_torch_module(model):
-        raise TypeError(f"model must be a torch module, not {describe(model)}")
+    if is_keras_layer(model):
+        from course_lib.anatomy.keras_flops import keras_flops
+        root = f"{model.name}/"
+        return {row["name"].removeprefix(root): LayerTrace(
+            row["calls"], row["output_shape"], row["flops"], True, row["kind"])
+            for row in keras_flops(model, inputs)[0]}
+    if not is_torch_module(model):
+        raise TypeError(f"model must be a torch module or a Keras layer, not {describe(model)}")
     return _traces(act_on(model, inputs, functools.partial(_watch, backward=False)))
 
 # %% ../../nbs/2_anatomy/06f_flops.ipynb #76d62de8

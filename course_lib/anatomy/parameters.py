@@ -95,7 +95,7 @@ def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
         "read from the header: a file does not say which tensors are trained, nor its formulas"])
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #11530778
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #24eb5e48
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,
                 inputs: Any) -> tuple[list[ParameterRow], list[str]]:
     """Add what one forward pass tells: output shapes, FLOPs, calls, and layers not used."""
@@ -110,7 +110,7 @@ def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model:
             continue
         row = row or ParameterRow(record.name, record.kind, "hidden", "no parameters", {}, 0, 0,
                                   "", parents=record.parents)
-        unused = row.count > 0 and not (trace and trace.used)
+        unused = row.count > 0 and trace is not None and not trace.used
         note = ("unused in the last forward",) if unused else (
             (f"reused {trace.calls} times",) if trace and trace.calls > 1 else ())
         result.append(replace(

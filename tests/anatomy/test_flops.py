@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from course_lib import count_parameters
 from course_lib.anatomy.flops import count_flops, trace_layers  # noqa: E402
 from course_lib.anatomy.forward_pass import act_on, as_arguments, shadow_of  # noqa: E402
 
@@ -462,3 +463,12 @@ def test_keras_bad_input_is_one_sentence(keras):
     open_size = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="leaves open"):
         count_flops(keras.Model(open_size, keras.layers.Conv2D(2, 3)(open_size)))
+
+
+def test_a_keras_model_with_inputs_gains_shapes_and_flops_in_its_parameter_table():
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(128)])
+    row = count_parameters(model, (32, 784)).rows[0]
+    assert row.output_shape == (32, 128)
+    assert row.flops == 2 * 32 * 784 * 128
+    assert not row.notes
