@@ -312,9 +312,9 @@ def adapter_rule(owner: Any, attribute_name: str, key: str) -> str | None:
     width = "in_features" if getattr(owner, "is_feedforward", False) else "out_features"
     return text.replace("{ia3}", width).replace("[{key}]", "")
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #1e253673
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #8ecdbad9
 @lru_cache(maxsize=4096)
-def _rule_key(kind: type) -> str | None:
+def _rule_key(kind: Any) -> str | None:
     """The name of the first class among a type and its parents that has a rule."""
     for parent in kind.__mro__:
         key = f"{parent.__module__.split('.')[0]}.{parent.__name__}"
@@ -342,12 +342,13 @@ def tensor_rules(layer: Any) -> dict[str, str]:
     >>> tensor_rules(torch.nn.Linear(2, 3))["weight"]
     'in_features·out_features'
     """
-    key = _rule_key(type(layer))
+    kind: type = type(layer)
+    key = _rule_key(kind)
     if key is None:
         return {}
     return TORCH_RULES[key] if key in TORCH_RULES else INSTANCE_RULES[key](layer)
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #e3294631
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #caa0b680
 _AXES: dict[str, tuple[str, ...]] = {
     "torch.Linear": ("out_features", "in_features"),
     "torch.Bilinear": ("out_features", "in1_features", "in2_features"),
@@ -365,7 +366,8 @@ def _magnitude(layer: Any, tensor: str, dimension: int | None) -> str | None:
     """The formula of weight normalisation's magnitude: one number for each slice."""
     if dimension is None:
         return "1"
-    rules, key = tensor_rules(layer), _rule_key(type(layer)) or ""
+    kind: type = type(layer)
+    rules, key = tensor_rules(layer), _rule_key(kind) or ""
     rows = rules.get(tensor.replace("weight", "bias"), "")
     if key.startswith("torch.RNN") and rows:  # rows·columns, where each row has one bias
         axes: tuple[str, ...] = (rows, rules[tensor].removeprefix(f"{rows}·"))

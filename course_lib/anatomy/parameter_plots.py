@@ -92,7 +92,7 @@ def _bars(table: ParameterTable, most: int) -> list[_Bar]:
                     sum(bar.trained for bar in rest), "hidden")
     return [bar for i, bar in enumerate(bars) if i in keep] + [gathered]
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #3273aa37
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #0d06efde
 def _draw_bars(axes: Any, bars: Sequence[_Bar], kind: str, total: int) -> None:
     """Draw horizontal bars, coloured by role or split into trained and frozen."""
     size, label = _unit(max(bar.count for bar in bars))
@@ -109,8 +109,9 @@ def _draw_bars(axes: Any, bars: Sequence[_Bar], kind: str, total: int) -> None:
             if chosen:
                 axes.barh(chosen, [bars[i].count / size for i in chosen], color=colour, label=role)
     for place, bar in zip(places, bars):
-        axes.annotate(f"{_brief(bar.count)}  {percent(bar.count / total)}", (bar.count / size, place),
-                      xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
+        said = f"{_brief(bar.count)}  {percent(bar.count / total)}"
+        axes.annotate(said, (bar.count / size, place), xytext=(4, 0), va="center", fontsize=7.5,
+                      textcoords="offset points")
     axes.set_yticks(list(places), [bar.label for bar in bars], fontsize=8)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(0, 1.22 * max(bar.count for bar in bars) / size)
@@ -177,7 +178,7 @@ def _collapse(box: _Box) -> _Box:
         boxes = _children(box)
     return box
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #2968cdac
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #a4ab5443
 _HUES = ["sky", "orange", "green", "purple", "blue", "vermilion", "grey"]
 
 
@@ -195,8 +196,9 @@ def _draw_box(axes: Any, box: _Box, level: int, top: float, total: int, hue: str
              edgecolor="white", linewidth=0.8 if share > 0.01 else 0)
     if share > 0.028:
         times = f" ({box.times}×)" if box.times > 1 else ""
-        axes.text(level + 0.03, top + share / 2, f"{_short(box.label, 20)}{times}  {percent(share)}",
-                  va="center", fontsize=8, color="black", clip_on=True)
+        said = f"{_short(box.label, 20)}{times}  {percent(share)}"
+        axes.text(level + 0.03, top + share / 2, said, va="center", fontsize=8, color="black",
+                  clip_on=True)
 
 
 def _draw_nested(axes: Any, root: _Box, levels: int) -> int:

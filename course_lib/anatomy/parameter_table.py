@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['ParameterRow', 'build_rows', 'name_pattern', 'folded_name', 'fold', 'ParameterTable', 'percent', 'GroupedTable']
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #c809618e
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #7c1ecfac
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -139,16 +139,18 @@ def build_rows(records: Sequence[LayerRecord], roles: Sequence[str], *,
             rows.append(row)
     return rows
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #243f79c8
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #d984282a
 def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterRow:
     """The row of one record."""
     met: set[Any] = set()
-    owned, shared = [], []
+    owned: list[TensorRecord] = []
+    shared: list[TensorRecord] = []
     for tensor in record.tensors:
         mine = owners[tensor.identity][0] == index and tensor.identity not in met
         (owned if mine else shared).append(tensor)
         met.add(tensor.identity)
-    state = [tensor for tensor in record.buffers if owners[tensor.identity][0] == index]
+    state = list({tensor.identity: tensor for tensor in record.buffers
+                  if owners[tensor.identity][0] == index and tensor.identity not in met}.values())
     count = sum(tensor.count for tensor in owned)
     explained, text = _explain(record.kind, owned, shared, owners)
     if not record.tensors:
@@ -168,7 +170,7 @@ def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterR
         sum(tensor.count for tensor in state if tensor.note != "not saved"),
         record.parents, tuple(notes), tuple(record.tensors), tuple(owned), tuple(state))
 
-
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #b50d9eaa
 def _only_buffers(state: Sequence[TensorRecord]) -> str:
     """What to say of a row that holds buffers and no parameter."""
     held = sum(tensor.count for tensor in state)
@@ -195,7 +197,7 @@ def _explain(kind: str, owned: list[TensorRecord], shared: list[TensorRecord],
         return False, f"rule for {kind} gives {total.value:,}, tensors hold {held:,}{tail}"
     return True, f"{total}{tail}"
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #9da3b864
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #cdfaac3c
 def name_pattern(name: str) -> str:
     """A layer's name with each number replaced by a star.
 
@@ -230,7 +232,7 @@ def _span(values: list[str]) -> str:
         return ",".join(map(str, numbers))
     return f"{numbers[0]},{numbers[1]}…{numbers[-1]}"
 
-
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #ea8ee51a
 def fold(rows: Sequence[ParameterRow]) -> list[tuple[str, int, list[ParameterRow]]]:
     """Fold rows that differ only in the numbers of their names.
 
@@ -354,7 +356,7 @@ def _row_dict(row: ParameterRow) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value
             for key, value in plain.items() if key not in ("tensors", "owned", "state")}
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #e765f100
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #a7aa7cc7
 def percent(share: float) -> str:
     """A share for a reader: two digits, never a false zero.
 
@@ -367,7 +369,7 @@ def percent(share: float) -> str:
         return "<0.01 %" if share else "0 %"
     return f"{100 * share:.2f} %" if share < 0.1 else f"{100 * share:.1f} %"
 
-
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #dbb9e288
 def _main_table(table: ParameterTable) -> Table:
     """The folded table with a line of totals."""
     measured = any(row.calls is not None for row in table.rows)
@@ -410,7 +412,7 @@ def _summary(table: ParameterTable) -> list[str]:
     lines.append(f"explained by a checked formula: {100 * table.explained:.4g} %")
     return lines
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #3d990703
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #defe245f
 def _block_label(row: ParameterRow) -> tuple[str, str]:
     """The outermost numbered block that a row lies in, and its class; or the row itself."""
     parts = row.name.split(".")
@@ -474,7 +476,7 @@ class GroupedTable(Report):
 
     def table(self) -> Table:
         """One line for each group, largest first unless grouped by place."""
-        lines = []
+        lines: list[list[Any]] = []
         for label, rows in self._groups.items():
             times = len(self._members[label] - {""})
             shown = f"{times} × {label}" if self.by == "block" and times else label

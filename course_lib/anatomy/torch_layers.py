@@ -14,7 +14,7 @@ from course_lib.anatomy.counting_rules import (
     Formula, LayerRecord, TensorRecord, adapter_rule, attribute, evaluate, rule_for,
 )
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #32136722
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #03ffdba1
 @lru_cache(maxsize=64)
 def _dtype_name(dtype: Any) -> str:
     """The name of a torch dtype without its prefix."""
@@ -33,14 +33,14 @@ def _record(name: str, tensor: Any, *, trainable: bool, formula: Formula | None 
                         tensor.numel() * tensor.element_size(), trainable, id(tensor), formula,
                         note or ("quantised storage" if state is not None else ""))
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #7e2cd181
 def _check_built(name: str, tensor: Any) -> None:
     """Refuse a lazy parameter in one sentence."""
     if hasattr(tensor, "materialize"):
         raise ValueError(f"model has a lazy parameter {name!r} whose size is not known yet: "
                          "run one batch through the model first, as in model(inputs)")
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #08dd5661
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #bbe91147
 def _formula(place: Place, tensor: str) -> Formula | None:
     """The formula of one parameter, from the rules or from the constructor."""
     layer = place.module
@@ -49,7 +49,10 @@ def _formula(place: Place, tensor: str) -> Formula | None:
     text = rule_for(layer, tensor, dimension=_norm_dimension(layer, tensor))
     if text is not None:
         return evaluate(text, lambda name: attribute(layer, name))
-    return _adapter_formula(place, tensor) or constructor_formula(place, tensor)
+    found = _adapter_formula(place, tensor)
+    if found is None and type(layer).__name__ in ("ParameterDict", "ParameterList"):
+        return constructor_formula(place.parent, place.name) if place.parent else None
+    return found or constructor_formula(place, tensor)
 
 
 def _adapter_formula(place: Place, tensor: str) -> Formula | None:
@@ -66,7 +69,7 @@ def _adapter_formula(place: Place, tensor: str) -> Formula | None:
     return evaluate(text, lambda name: owner.r.get(tensor) if name == "r"
                     else attribute(owner, name))
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #b9a64948
 def _parametrisation(layer: Any, tensor: str) -> Any:
     """The first parametrisation of a tensor named ``parametrizations.weight.original``."""
     return layer.parametrizations[tensor.split(".")[1]][0]
@@ -91,7 +94,7 @@ def _norm_dimension(layer: Any, tensor: str) -> int | None:
         dimension = getattr(_parametrisation(layer, tensor), "dim", 0)
     return None if dimension == -1 else dimension
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #0b8784f7
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #805857bc
 def _own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
     """Parameters that a module holds itself, parametrised ones included."""
     for name, tensor in module._parameters.items():
@@ -102,7 +105,7 @@ def _own_parameters(module: Any) -> Iterator[tuple[str, Any]]:
             if tensor is not None:
                 yield f"parametrizations.{name}.{key}", tensor
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #82aee2f0
 def _packed(module: Any) -> Iterator[tuple[str, Any, str]]:
     """Name, values and data type of weights that a quantised layer keeps in packed storage."""
     if "quantized" not in type(module).__module__:
@@ -119,7 +122,7 @@ def _packed(module: Any) -> Iterator[tuple[str, Any, str]]:
         for key, held in (getter() if callable(getter) else {}).items():
             yield key, held, _dtype_name(held.dtype)
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #4392179a
 def _state(module: Any, path: str) -> list[TensorRecord]:
     """Records of the buffers of a module; those that a checkpoint leaves out say so."""
     records = []
@@ -147,12 +150,12 @@ def _tensors(place: Place, path: str) -> list[TensorRecord]:
         records.append(record)
     return records
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #ff172302
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #1ef5e4ca
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "num_routed_experts",
                   "moe_num_experts", "num_total_experts")
 _TOP_K = ("num_experts_per_tok", "top_k", "moe_top_k", "moe_topk", "num_experts_per_token",
-          "top_k_experts", "num_selected_experts", "moe_k", "moe_router_topk", "n_activated_experts",
-          "router_top_k", "num_activated_experts")
+          "top_k_experts", "num_selected_experts", "moe_k", "moe_router_topk",
+          "n_activated_experts", "router_top_k", "num_activated_experts")
 
 
 def _first_number(objects: list[Any], names: tuple[str, ...]) -> int | None:
@@ -174,7 +177,7 @@ def _top_k(holders: list[Any]) -> int | None:
     named = [int(match[1]) for match in routers if match]
     return _first_number(holders, _TOP_K) or (named[0] if named else None)
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #7f674634
 def _expert_share(place: Place) -> tuple[int, int] | None:
     """Used and all experts at a module: (1, 1) where there are none, None where unknown."""
     held: Place | None = place
@@ -197,7 +200,7 @@ def _expert_share(place: Place) -> tuple[int, int] | None:
     used = _top_k(above)
     return (used, total) if used and total and used <= total else None
 
-# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #610903b1
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #b58e0044
 def collect_torch(model: Any) -> list[LayerRecord]:
     """Walk a torch model and record the tensors of each layer, with their formulas.
 
@@ -246,7 +249,7 @@ def _visit(place: Place, path: str, parents: tuple[str, ...], records: list[Laye
         _visit(Place(child, name, place), f"{path}.{name}" if path else name,
                (*parents, kind), records, seen, in_experts)
 
-
+# %% ../../nbs/2_anatomy/06h_torch_layers.ipynb #7010b9e1
 def _children(module: Any) -> Iterator[tuple[str, Any]]:
     """Submodules; of a parametrisation what it computes with, as its originals are counted."""
     for name, child in module._modules.items():

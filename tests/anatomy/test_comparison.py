@@ -8,12 +8,13 @@ import warnings
 import pytest
 
 torch = pytest.importorskip("torch")
-import torch.nn.utils.prune  # noqa: E402
+from torch.nn.utils import prune  # noqa: E402
 from torch import nn  # noqa: E402
 
 from course_lib.anatomy.parameters import compare, count_parameters  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_torch_network_and_its_keras_twin():
     pytest.importorskip("keras")
     pytest.importorskip("transformers")
@@ -55,7 +56,7 @@ def test_before_and_after_lora():
 def test_before_and_after_pruning():
     model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 5))
     before = count_parameters(model)
-    nn.utils.prune.l1_unstructured(model[0], "weight", amount=0.5)
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
     comparison = compare(before, model)
     assert (comparison.difference, comparison.reasons, comparison.changes) == (0, [], {})
     assert comparison.buffer_difference == 200
@@ -112,7 +113,7 @@ def network(rng):
     if len(layers) > 1 and rng.random() < 0.5:
         layers.append(layers[0])
     if layers and type(layers[0]) is nn.Linear and rng.random() < 0.5:
-        nn.utils.prune.random_unstructured(layers[0], "weight", amount=0.5)
+        prune.random_unstructured(layers[0], "weight", amount=0.5)
     if layers and rng.random() < 0.3:
         layers[-1].requires_grad_(False)
     model = nn.Sequential(*layers)

@@ -308,6 +308,22 @@ def test_names_that_change():
         assert not table.explained, str(table)
 
 
+class Listed(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+        self.scales = nn.ParameterList([nn.Parameter(torch.ones(width)) for _ in range(3)])
+        self.named = nn.ParameterDict({"a": nn.Parameter(torch.ones(2, self.width))})
+        self.mixed = nn.ParameterList([nn.Parameter(torch.ones(n)) for n in (1, 2)])
+
+
+def test_lists_of_parameters():
+    rows = {row.name: row for row in count_parameters(Listed(5), strict=True).rows}
+    assert rows["scales"].count == 15 and rows["scales"].explained
+    assert rows["named"].formula == "2·width = 2·5 = 10"
+    assert rows["mixed"].count == 3 and not rows["mixed"].explained
+
+
 # No source, and hostile constructors
 
 def test_a_class_without_source():

@@ -68,7 +68,7 @@ LAYERS = {
     "Linear": lambda rng: nn.Linear(rng.randint(1, 50), rng.randint(1, 50), rng.random() < 0.5),
     "Bilinear": lambda rng: nn.Bilinear(*(rng.randint(1, 9) for _ in range(3)),
                                         bias=rng.random() < 0.5),
-    **{f"{name}{n}d": lambda rng, kind=getattr(nn, f"{name}{n}d"), n=n: convolution(rng, kind, n)
+    **{f"{name}{n}d": lambda rng, name=name, n=n: convolution(rng, getattr(nn, f"{name}{n}d"), n)
        for name in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
     **{name: norms(getattr(nn, name)) for name in (
         "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm",

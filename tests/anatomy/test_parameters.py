@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-import torch.nn.utils.prune  # noqa: E402
+from torch.nn.utils import prune  # noqa: E402
 from torch import nn  # noqa: E402
 
 from course_lib.anatomy.parameters import count_parameters  # noqa: E402
@@ -160,6 +160,13 @@ def test_buffers_stand_apart():
     assert table.stored == sum(t.numel() for t in model.state_dict().values())
 
 
+def test_one_buffer_under_two_names():
+    model = nn.Module()
+    model.register_buffer("first", torch.zeros(7))
+    model.register_buffer("second", model.first)
+    assert count_parameters(model).buffers == 7
+
+
 def test_a_row_of_buffers_only_says_so():
     model = nn.Module()
     model.register_buffer("mask", torch.zeros(32, 32), persistent=False)
@@ -176,7 +183,7 @@ def test_a_row_of_buffers_only_says_so():
 
 def test_pruned_weights_stay_and_torchinfo_loses_them():
     layer = nn.Linear(20, 10)
-    nn.utils.prune.random_unstructured(layer, "weight", amount=0.5)
+    prune.random_unstructured(layer, "weight", amount=0.5)
     table = count_parameters(layer, strict=True)
     assert table.total == 210 and table.buffers == 200 and table.stored == 410
     assert torchinfo_total(layer) == 110  # what the mask lets through, not what is there
@@ -236,6 +243,17 @@ def test_unknown_active_is_said_to_be_unknown():
     table = count_parameters(Experts())
     assert table.active is None and "active per token: unknown" in str(table)
     assert count_parameters(nn.Linear(2, 3)).active == 9
+
+
+def test_wrapped_models():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    expected = 4 * 3 + 3 + 3 * 2 + 2
+    for wrapped in (torch.compile(model), nn.DataParallel(model), torch.fx.symbolic_trace(model)):
+        assert count_parameters(wrapped, strict=True).total == expected
+        assert count_parameters(wrapped).explained == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert count_parameters(torch.jit.script(model), strict=True).total == expected
 
 
 def test_counting_changes_nothing_and_runs_nothing():

@@ -1,4 +1,4 @@
-"""Plots of a parameter table: what is drawn adds up, and labels fit, for 12 and for 1,200 layers."""
+"""Plots of a parameter table: drawn bars add up and labels fit, for 12 layers and for 1,200."""
 import pytest
 
 torch = pytest.importorskip("torch")
