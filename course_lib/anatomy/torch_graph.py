@@ -519,9 +519,10 @@ def count_parameter_layers(model: Any) -> int:
             total += own or packed or helpers is not None
     return total
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #2f01d715
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #ca200efe
 _NEEDS_NUMBERS = re.compile(r"meta tensor|on meta|data.dependent|'meta'|\"meta\"|Meta backend"
-                            r"|_local_scalar_dense|DynamicOutputShape|device meta", re.I)
+                            r"|_local_scalar_dense|nonzero|register_meta|DynamicOutputShape"
+                            r"|device meta", re.I)
 
 # %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #7780fb04
 def split_inputs(model: Any, inputs: Any) -> tuple[tuple, dict[str, Any]]:
@@ -548,7 +549,7 @@ def explain_failure(error: Exception, arguments: tuple, options: dict[str, Any])
     kind = type(error).__name__
     return f"{where} raised {kind} on inputs {given or 'without a tensor'}: {reason}"
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #c5795c43
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #8c2875a4
 def torch_graph(model: Any, inputs: Any = None) -> LayerGraph:
     """Read the layer graph of a torch model off one forward pass.
 
@@ -612,7 +613,7 @@ def run_or_retry(model: Any, arguments: tuple, options: dict[str, Any]) -> Layer
         if not _NEEDS_NUMBERS.search(f"{type(error).__name__} {error}"):
             raise
         if (size := sum(parameter.numel() for parameter in model.parameters())) > 10 ** 9:
-            raise ValueError(f"model decides on its data ({explain_failure(error, (), {})}), and "
+            raise ValueError(f"model decides on its data ({explain_failure(error, *real)}), and "
                              f"its {size:,} parameters are too many to make up: pass a model with "
                              "weights") from error
     return run_trace(with_zeros(model), *real)

@@ -428,6 +428,18 @@ def test_decisions_on_data():
         measure_depth(huge, torch.ones(1, 40_000))
 
 
+def test_choosing_rows_by_their_values_on_meta():
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y, rows = self.fc(x), (x[:, 0] > 0).nonzero()[:, 0]
+            return y.index_add(0, rows, self.fc(y)[rows])
+    assert measure_depth(Chooses().to("meta"), torch.ones(2, 4)).path_lengths == {1: 1, 2: 1}
+
+
 def test_a_model_is_left_as_it_was():
     class Counter(nn.Module):
         def __init__(self):
