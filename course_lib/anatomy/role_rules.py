@@ -75,7 +75,7 @@ def _is_input(record: LayerRecord, stems: set[str]) -> bool:
     container = _container(record)
     return container is not None and container not in stems
 
-# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #38d905f4
+# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #d7382be8
 def _pretrained(model: Any) -> list[tuple[str, Any]]:
     """Path and module of the outermost models of transformers inside a model."""
     found: list[tuple[str, Any]] = []
@@ -89,6 +89,9 @@ def _pretrained(model: Any) -> list[tuple[str, Any]]:
 def _is_pretrained(module: Any) -> bool:
     """Whether a module is a model of transformers, told without importing it."""
     return any(kind.__name__ == "PreTrainedModel" for kind in type(module).__mro__)
+
+
+_TOWER_HEADS = ("head", "text_model.head", "vision_model.head")  # as SigLIP names them
 
 
 def _declared(model: Any) -> Iterator[str]:
@@ -105,7 +108,7 @@ def _declared(model: Any) -> Iterator[str]:
     towers = any(name.endswith("language_model") for name, _ in model.named_modules())
     for name, module in model.named_modules():
         is_last = module is ends[1] and module is not ends[0]
-        pools = name.endswith("pooler") or type(module).__name__.endswith("PoolingHead")
+        pools = name.endswith("pooler") or name in _TOWER_HEADS
         if is_last or (pools and not towers):
             yield name
 
@@ -187,12 +190,12 @@ def _stored_heads(records: Sequence[LayerRecord]) -> list[str]:
     last = _last_layer([record for record in ordered if not _is_input(record, set())])
     return [last] if last is not None else []
 
-# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #3167f6a4
+# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #93aa2749
 def _named_output(record: LayerRecord, usual: bool = True) -> bool:
     """Whether a name says that a layer, or all that it holds, is output."""
     if record.tensors and all(_OUTPUT_TENSOR.fullmatch(tensor.name) for tensor in record.tensors):
         return True
-    return not _in_block(record) and any(
+    return not _in_block(record) and _container(record) is None and any(
         _OUTPUT_NAME.fullmatch(part) or (usual and _USUAL_HEAD.fullmatch(part))
         for part in _parts(record))
 

@@ -122,6 +122,17 @@ def test_clip_has_two_inputs_and_two_projections():
     assert report["hidden"].own == 12 * (bert_block(512) + BLOCK) + 2 * 512 + 2 * 768
 
 
+def test_siglip_reads_its_answer_off_with_attention():
+    report = role_shares(on_meta("SiglipModel"))
+    pooling = 768 + 4 * (768 * 768 + 768) + 2 * 768 + 2 * 768 * 3072 + 3072 + 768
+    assert report["output"].own == pooling + (768 * 768 + 768) + 2  # and the text's; two scalars
+
+
+def test_a_projection_among_the_embeddings_is_input():
+    rows = count_parameters(on_meta("VisualBertModel", num_hidden_layers=1)).rows
+    assert {row.role for row in rows if row.name.startswith("embeddings")} == {"input"}
+
+
 def test_whisper_hears_with_hidden_convolutions():
     report = role_shares("whisper-tiny")
     assert report["input"].own == (51_865 + 448 + 1_500) * 384
