@@ -214,7 +214,7 @@ def _draw_nested(axes: Any, root: _Box, levels: int) -> int:
         return deepest
     return draw(root, 0, 0.0, None)
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #c3d02192
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #e6821f0a
 def plot_changes(comparison: Any) -> Any:
     """Draw what one model has more of than another, and less.
 
@@ -244,6 +244,8 @@ def plot_changes(comparison: Any) -> Any:
     size, label = _unit(max(map(abs, changes.values())))
     figure, axes = new_figure(width=7, height=1.2 + 0.3 * len(changes))
     values = [change / size for change in changes.values()]
+    low, high = min(0, *values), max(0, *values)
+    room = 0.25 * (high - low)  # for the labels at the ends of the bars
     axes.barh(range(len(values)), values,
               color=[PALETTE["orange" if value > 0 else "blue"] for value in values])
     for place, change in enumerate(changes.values()):
@@ -252,7 +254,7 @@ def plot_changes(comparison: Any) -> Any:
                       textcoords="offset points")
     axes.set_yticks(range(len(values)), list(changes), fontsize=8)
     axes.set(xlabel=f"{label}: b minus a", title=f"{comparison.a.source} → {comparison.b.source}",
-             xlim=(1.35 * min(0, *values), 1.35 * max(0, *values)))
+             xlim=(low - room * (low < 0), high + room * (high > 0)))
     axes.invert_yaxis()
     axes.axvline(0, color=PALETTE["black"], linewidth=0.8)
     return figure
