@@ -331,6 +331,15 @@ def test_a_grouping_that_does_not_exist():
 # ---- nothing is left behind -------------------------------------------------------------------
 
 @RUNNING
+@pytest.mark.parametrize("shape, dtype", [((2, 5), "float32"), ((2, 4), "int64")])
+def test_a_refusal_is_the_sentence_and_nothing_beside_it(function, shape, dtype, capfd, caplog):
+    import torch
+    inputs = torch.zeros(shape, dtype=getattr(torch, dtype))
+    refused(function, network(), inputs, said="inputs")
+    assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+@RUNNING
 def test_a_refusal_leaves_the_model_as_it_was(function):
     """No hook stays, the mode is kept, and the next call works."""
     import torch

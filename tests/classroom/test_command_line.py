@@ -292,6 +292,7 @@ def test_a_checkpoint_is_counted_without_torch(tmp_path):
     assert json.loads(result.stdout)["total"] == 16
 
 
+@pytest.mark.slow
 def test_the_module_runs_and_says_nothing_else():
     status, out, err = run("params", "gpt2", "--json")
     assert (status, err) == (0, "")

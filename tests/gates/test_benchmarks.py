@@ -20,6 +20,7 @@ def told(framework, name, tool, quantity="total"):
     return answer(case, tool, TOOLS[framework][tool], quantity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case, quantity", EVERY, ids=lambda each: getattr(each, "name", each))
 def test_the_library_is_right(case, quantity):
     framework = "keras" if case in CASES["keras"] else "torch"
@@ -28,6 +29,7 @@ def test_the_library_is_right(case, quantity):
 
 
 # A peer may be mended one day: what the course says of it then fails here, and is put right.
+@pytest.mark.slow
 @pytest.mark.parametrize("framework, name, tool, quantity, number", [
     ("torch", "GPT-2 (tied head)", "torchinfo", "total", 163_037_184),
     ("torch", "T5-small (tied three ways)", "torchinfo", "total", 109_855_232),
@@ -58,6 +60,7 @@ def test_verdicts():
         "right": [2, 0], "not told": [0, 1], "not tried": [0, 0], "wrong, or an error": [0, 1]}
 
 
+@pytest.mark.slow
 def test_a_measurement_in_its_own_process():
     command = [sys.executable, "-m", "benchmarks.workers", "memory", "LSTM", "course-lib"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
