@@ -3,14 +3,16 @@
 # %% auto #0
 __all__ = ['ParameterRow', 'build_rows', 'name_pattern', 'folded_name', 'fold', 'ParameterTable', 'percent', 'GroupedTable']
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #7c1ecfac
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #e126c55c
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .counting_rules import Formula, LayerRecord, TensorRecord
+from course_lib.anatomy.counting_rules import (
+    Formula, LayerRecord, TensorRecord, add_formulas,
+)
 from ..core.tables import Report, Table
 
 # %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #1d4f3a61
@@ -170,7 +172,7 @@ def _row(index: int, record: LayerRecord, role: str, owners: dict) -> ParameterR
         sum(tensor.count for tensor in state if tensor.note != "not saved"),
         record.parents, tuple(notes), tuple(record.tensors), tuple(owned), tuple(state))
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #b50d9eaa
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #50eb08fd
 def _only_buffers(state: Sequence[TensorRecord]) -> str:
     """What to say of a row that holds buffers and no parameter."""
     held = sum(tensor.count for tensor in state)
@@ -190,9 +192,7 @@ def _explain(kind: str, owned: list[TensorRecord], shared: list[TensorRecord],
     if len(formulas) < len(owned):
         unknown = ", ".join(tensor.name for tensor in owned if tensor.formula is None)
         return False, f"no formula for {unknown}: {held:,}{tail}"
-    total = formulas[0]
-    for formula in formulas[1:]:
-        total = total + formula
+    total = add_formulas(formulas)
     if any(tensor.formula.value != tensor.count for tensor in owned if tensor.formula):
         return False, f"rule for {kind} gives {total.value:,}, tensors hold {held:,}{tail}"
     return True, f"{total}{tail}"

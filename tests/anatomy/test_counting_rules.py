@@ -13,6 +13,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 
 from course_lib.anatomy.counting_rules import (  # noqa: E402
+    add_formulas,
     Formula, adapter_rule, attribute, evaluate, rule_for, tensor_rules)
 from course_lib.anatomy.parameters import count_parameters  # noqa: E402
 
@@ -345,8 +346,13 @@ def test_any_tensor_swapped_is_seen(kind):
 def test_formula_and_evaluation():
     formula = evaluate("a·(b + 2)", {"a": 3, "b": 4}.get)
     assert (formula.value, str(formula)) == (18, "a·(b + 2) = 3·(4 + 2) = 18")
-    both = formula + Formula("c", {"c": 1000}, 1000)
+    both = add_formulas([formula, Formula("c", {"c": 1000}, 1000)])
     assert str(both) == "a·(b + 2) + c = 3·(4 + 2) + 1000 = 1,018"
+    twice = add_formulas([Formula("n", {"n": 5}, 5), Formula("n", {"n": 5}, 5)])
+    assert str(twice) == "2·n = 2·5 = 10"
+    unlike = add_formulas([Formula("n", {"n": 5}, 5), Formula("n", {"n": 7}, 7)])
+    assert (str(unlike), unlike.value) == ("n + n = 5 + 7 = 12", 12)
+    assert str(Formula("hidden_size", {"hidden_size": 4096}, 4096)) == "hidden_size = 4,096"
     assert evaluate("a·b", {"a": 3}.get) is None
     assert evaluate("a", {"a": 2.5}.get) is None
 
