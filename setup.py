@@ -29,6 +29,7 @@ course = torch + tensorflow + [
     "matplotlib",  # figures
     "numpy",  # each layer's forward pass, from scratch
     "pandas",  # .to_dataframe()
+    "scikit-learn",  # the digits that chapters train on
     "peft",  # LoRA and IA3 as practitioners insert them
 ]
 bench = [
@@ -38,6 +39,7 @@ bench = [
     "calflops",  # FLOPs of transformers
 ]
 dev = course + bench + [
+    "scipy",  # Keras's spectrogram layers, which the tests build
     "nbdev",  # notebooks to modules, and clean notebooks
     "nbval",  # notebooks as tests
     "pytest",  # all other tests
