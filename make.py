@@ -236,7 +236,7 @@ def test(arguments):
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
              "--nbval-sanitize-with=tests/sanitize.cfg"]
     return run_steps([
-        ("library and gates", pytest("tests", "--ignore=tests/browser", *both)),
+        ("library and gates", pytest("tests", "--ignore=tests/browser", "--durations=15", *both)),
         ("notebooks", pytest("nbs", *nbval, *both)),
         ("docstring examples", pytest("course_lib", "--doctest-modules", *arguments)),
         ("browser", pytest("tests/browser", *arguments)),
@@ -250,7 +250,7 @@ def check(arguments):
     return run_steps([
         ("ruff", [sys.executable, "-m", "ruff", "check", "."]),
         ("mypy", [sys.executable, "-m", "mypy"]),
-        ("quick tests, notebook hygiene", pytest("tests", *quick, *arguments)),
+        ("quick tests, notebook hygiene", pytest("tests", "--durations=15", *quick, *arguments)),
     ])
 
 
