@@ -246,7 +246,8 @@ def test(arguments):
 def check(arguments):
     """In under two minutes: lint, types, quick tests, notebook hygiene"""
     os.environ.update(repeatable_environment())
-    quick = ["--ignore=tests/browser", "-m", "not slow", "-n", "2", "--dist", "loadfile"]
+    workers = str(min(4, os.cpu_count() or 2))
+    quick = ["--ignore=tests/browser", "-m", "not slow", "-n", workers, "--dist", "loadfile"]
     return run_steps([
         ("ruff", [sys.executable, "-m", "ruff", "check", "."]),
         ("mypy", [sys.executable, "-m", "mypy"]),
