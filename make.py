@@ -293,7 +293,8 @@ def execute(path):
 
     notebook, error, peak = nbformat.read(str(path), 4), None, [0]
     resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources,
+                            coalesce_streams=True)  # one output a stream, whatever the timing
     finished = threading.Event()
 
     def start_watching(**_):
@@ -330,9 +331,17 @@ def store(executed):
     from nbdev.clean import _nbdev_clean
 
     for path, notebook in executed:
-        cleaned = json.loads(nbformat.writes(notebook))
+        cleaned = json.loads(number_widgets(nbformat.writes(notebook), notebook))
         _nbdev_clean(cleaned)
         write_whole(path, nb2str(cleaned))
+
+
+def number_widgets(text, notebook):
+    """Number widgets as they were made: their random names would change on every run."""
+    for saved in notebook.metadata.get("widgets", {}).values():
+        for number, name in enumerate(saved["state"]):
+            text = text.replace(name, f"{number:032x}")
+    return text
 
 
 def clean(arguments):

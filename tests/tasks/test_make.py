@@ -171,3 +171,13 @@ def test_nothing_is_stored_when_one_fails(chapters, capsys):
         make.run([str(path) for path in paths])
     assert [stored(path) for path in paths] == ["before\n", "before\n"]
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_widgets_and_streams_are_stored_alike_on_every_run(chapters):
+    path, = chapters("import ipywidgets, sys, time\nprint('one', flush=True)\ntime.sleep(0.5)\n"
+                     "print('two')\nipywidgets.VBox([ipywidgets.IntSlider(), ipywidgets.Text()])")
+    make.run([str(path)])
+    first = path.read_text()
+    make.run([str(path)])
+    assert path.read_text() == first and stored(path) == "one\ntwo\n"
+    assert json.loads(first)["metadata"]["widgets"]
