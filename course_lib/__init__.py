@@ -3,9 +3,9 @@ __version__ = "0.1.0"
 
 # %% auto #0
 __all__ = ['count_parameters', 'compare', 'ParameterTable', 'measure_depth', 'DepthReport', 'count_flops', 'estimate_memory',
-           'MemoryReport', 'model_names']
+           'MemoryReport', 'role_shares', 'RoleReport', 'model_names']
 
-# %% ../nbs/core/face.ipynb #12cd57bd
+# %% ../nbs/core/face.ipynb #79035205
 _FACE = {
     "count_parameters": "course_lib.anatomy.parameters",
     "compare": "course_lib.anatomy.parameters",
@@ -15,10 +15,13 @@ _FACE = {
     "count_flops": "course_lib.anatomy.flops",
     "estimate_memory": "course_lib.anatomy.memory",
     "MemoryReport": "course_lib.anatomy.memory",
+    "role_shares": "course_lib.anatomy.roles",
+    "RoleReport": "course_lib.anatomy.roles",
     "model_names": "course_lib.anatomy.model_sources",
 }
 _all_ = ["count_parameters", "compare", "ParameterTable", "measure_depth", "DepthReport",
-         "count_flops", "estimate_memory", "MemoryReport", "model_names"]
+         "count_flops", "estimate_memory", "MemoryReport", "role_shares", "RoleReport",
+         "model_names"]
 
 # %% ../nbs/core/face.ipynb #fd66b7b3
 def __getattr__(name: str):

@@ -8,5 +8,7 @@ from .anatomy.model_sources import model_names as model_names
 from .anatomy.parameters import ParameterTable as ParameterTable
 from .anatomy.parameters import compare as compare
 from .anatomy.parameters import count_parameters as count_parameters
+from .anatomy.roles import RoleReport as RoleReport
+from .anatomy.roles import role_shares as role_shares
 
 __version__: str

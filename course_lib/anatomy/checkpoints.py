@@ -233,7 +233,7 @@ def _tensors_of_index(path: Path) -> list[TensorInfo]:
         tensors += held
     return tensors
 
-# %% ../../nbs/2_anatomy/06c_checkpoints.ipynb #8b785ea2
+# %% ../../nbs/2_anatomy/06c_checkpoints.ipynb #b91142ed
 def find_checkpoint(folder: str | os.PathLike) -> Path | None:
     """Find the safetensors checkpoint in a folder: its index, or else its only file.
 
@@ -329,4 +329,7 @@ def is_checkpoint(source: Any) -> bool:
     if not isinstance(source, (str, os.PathLike)):
         return False
     path = Path(source)
-    return path.name.endswith((".safetensors", ".index.json")) or path.is_file()
+    try:
+        return path.name.endswith((".safetensors", ".index.json")) or path.is_file()
+    except (OSError, ValueError):  # too long for a file name, or with a null character in it
+        return False

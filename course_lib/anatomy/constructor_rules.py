@@ -322,7 +322,7 @@ class Scope(_Evaluator):
                 known = None
         return known
 
-# %% ../../nbs/2_anatomy/06g_constructor_rules.ipynb #f0686956
+# %% ../../nbs/2_anatomy/06g_constructor_rules.ipynb #445fb4fd
 def _argument(scope: Scope, name: str) -> Any:
     """The value of a constructor's argument."""
     constructor = _constructor(scope.kind)
@@ -335,7 +335,7 @@ def _argument(scope: Scope, name: str) -> Any:
     place = names.index(name)
     values = _passed(scope, name, place - 1 if place < by_position else None)
     if values:
-        if any(value != values[0] for value in values):
+        if any(value is not values[0] and value != values[0] for value in values[1:]):
             raise Unreadable(name)
         return values[0]
     if name == "config":

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #a5961b55
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #39013722
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\[-?\d+\])*")
 
 
@@ -47,7 +47,9 @@ class Formula:
     @property
     def substituted(self) -> str:
         """The text with each name replaced by its number."""
-        return self.written or _NAME.sub(lambda match: str(self.numbers.get(match[0], match[0])), self.text)
+        numbers = self.numbers
+        return self.written or _NAME.sub(
+            lambda match: str(numbers.get(match[0], match[0])), self.text)
 
     def __str__(self) -> str:
         middle = [] if self.substituted in (self.text, str(self.value)) else [self.substituted]

@@ -21,7 +21,8 @@ def _torch() -> Any:
     return require("torch", extra="torch", needed_for="Counting FLOPs")
 
 # %% auto #0
-__all__ = ['grouped_shape', 'check_types', 'LayerTrace', 'trace_layers', 'FlopsRow', 'FlopsReport', 'count_flops']
+__all__ = ['grouped_shape', 'check_types', 'run_operation', 'LayerTrace', 'trace_layers', 'FlopsRow', 'FlopsReport',
+           'count_flops']
 
 # %% ../../nbs/2_anatomy/06f_flops.ipynb #13440ba9
 def _grouped_flops(a: Any, b: Any, *rest: Any, out_val: Any = None, **options: Any) -> int:
@@ -171,57 +172,86 @@ def check_types(name: str, args: tuple) -> None:
         raise RuntimeError(f"{name.removeprefix('aten::')} multiplies tensors of one type, and got "
                            + " and ".join(dict.fromkeys(kinds)))
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #4d2b1220
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #2e02af97
+def run_operation(func: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[str, Any]:
+    """Run one operation of torch under a watcher.
+
+    Parameters
+    ----------
+    func : torch operator
+        As a dispatch mode receives it.
+    args, kwargs
+        Its arguments.
+
+    Returns
+    -------
+    name : str
+        Such as ``"aten::mm"``.
+    output
+        What it gave.
+
+    Examples
+    --------
+    >>> import torch
+    >>> run_operation(torch.ops.aten.neg.default, (torch.ones(1),), {})
+    ('aten::neg', tensor([-1.]))
+    """
+    name = str(getattr(func, "_name", func)).split(".")[0]
+    check_types(name, args)
+    shape = grouped_shape(name, args)
+    return name, func(*args, **kwargs) if shape is None else args[0].new_empty(shape)
+
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #af303189
+class _Booking:
+    """Book operations on layers: FLOPs, parameters used, and what has no formula."""
+
+    def __init__(self, model: Any, hooks: LayerHooks) -> None:
+        self.hooks, self.rules = hooks, _op_rules()
+        self.flops: Counter[str] = Counter()
+        self.used: set[str] = set()
+        self.not_counted: dict[str, str] = {}
+        self.owners: dict[int | None, list[str]] = {}
+        for name, module in model.named_modules():
+            for tensor in module.parameters(recurse=False):
+                self.owners.setdefault(_storage(tensor), []).append(name)
+
+    def touched(self, args: Any, layer: str) -> list[str]:
+        """Layers within the running one whose parameters are among the arguments."""
+        owners = [name for value in args if isinstance(value, _torch().Tensor)
+                  for name in self.owners.get(_storage(value), ())]
+        self.used.update(name for name in owners if not layer or name == layer
+                         or name.startswith(layer + "."))
+        return owners
+
+    def book(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
+        layer = self.hooks.stack[-1] if self.hooks.stack else ""
+        owners = self.touched((*args, *kwargs.values()), layer)
+        rule = self.rules.get(name)
+        if rule is not None:
+            self.flops[layer] += int(rule(*args, **kwargs, out_val=output))
+        elif name in _NO_RULE or (owners and not name.startswith(("aten::", "prims::"))) or (
+                name.startswith("quantized::") and ("linear" in name or "conv" in name)):
+            self.not_counted.setdefault(layer, f"no formula for {name}")
+
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #1ab9adfb
 @functools.cache
 def _recorder() -> Any:
     """Define the recorder of operations."""
     from torch.utils._python_dispatch import TorchDispatchMode
-    Tensor = _torch().Tensor
 
-    class Recorder(TorchDispatchMode):
+    class Recorder(TorchDispatchMode, _Booking):
         """Book each operation on the layer that runs it."""
 
         def __init__(self, model: Any, hooks: LayerHooks) -> None:
             super().__init__()
-            self.hooks, self.rules = hooks, _op_rules()
-            self.flops: Counter[str] = Counter()
-            self.used: set[str] = set()
-            self.not_counted: dict[str, str] = {}
-            self.owners: dict[int | None, list[str]] = {}
-            for name, module in model.named_modules():
-                for tensor in module.parameters(recurse=False):
-                    self.owners.setdefault(_storage(tensor), []).append(name)
+            _Booking.__init__(self, model, hooks)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
                                kwargs: Any = None) -> Any:
-            name = str(getattr(func, "_name", func)).split(".")[0]
-            check_types(name, args)
-            shape = grouped_shape(name, args)
-            if shape is not None:
-                output = args[0].new_empty(shape)
-            else:
-                output = func(*args, **(kwargs or {}))
+            name, output = run_operation(func, args, kwargs or {})
             if not name.startswith("prim::"):
                 self.book(name, args, kwargs or {}, output)
             return output
-
-        def touched(self, args: Any, layer: str) -> list[str]:
-            """Layers within the running one whose parameters are among the arguments."""
-            owners = [name for value in args if isinstance(value, Tensor)
-                      for name in self.owners.get(_storage(value), ())]
-            self.used.update(name for name in owners if not layer or name == layer
-                             or name.startswith(layer + "."))
-            return owners
-
-        def book(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
-            layer = self.hooks.stack[-1] if self.hooks.stack else ""
-            owners = self.touched((*args, *kwargs.values()), layer)
-            rule = self.rules.get(name)
-            if rule is not None:
-                self.flops[layer] += int(rule(*args, **kwargs, out_val=output))
-            elif name in _NO_RULE or (owners and not name.startswith(("aten::", "prims::"))) or (
-                    name.startswith("quantized::") and ("linear" in name or "conv" in name)):
-                self.not_counted.setdefault(layer, f"no formula for {name}")
     return Recorder
 
 # %% ../../nbs/2_anatomy/06f_flops.ipynb #808b8cdb

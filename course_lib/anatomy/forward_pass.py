@@ -54,11 +54,13 @@ def _takes_ids(model: Any) -> bool:
               is not None)
     return isinstance(next(owners, None), (nn.Embedding, nn.EmbeddingBag))
 
-# %% ../../nbs/2_anatomy/06l_forward_pass.ipynb #9234a915
+# %% ../../nbs/2_anatomy/06l_forward_pass.ipynb #8db1c1b5
 def _as_tensor(value: Any, model: Any) -> Any:
     """Turn an array or a shape into a tensor; leave everything else alone."""
     torch = _torch()
     if is_shape(value):
+        if min(value) < 0:
+            raise ValueError(f"inputs must be a shape of sizes from 0 up, not {tuple(value)}")
         dtype = torch.int64 if _takes_ids(model) else _float_type(model)
         return torch.zeros(tuple(value), dtype=dtype)
     if type(value).__module__ == "numpy" and hasattr(value, "__array__"):

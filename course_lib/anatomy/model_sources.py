@@ -346,10 +346,12 @@ def _from_folder(folder: Path) -> tuple[Any, str]:
     note = ", before the quantisation that it asks for" if "quantization_config" in values else ""
     return model, f"{type(model).__name__} from {str(path)!r}, on the meta device{note}"
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #d0553757
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #c55dc8fc
 def _from_path(source: str) -> tuple[Any, str]:
     """Build from a folder, and say what is wrong with any other path or unknown name."""
     path = Path(source).expanduser()
+    if any(len(part) > 255 for part in path.parts) or "\0" in source:
+        raise ValueError(f"{source[:40]!r}… is too long for a name or a path")
     if source.strip() and path.is_dir():
         return _from_folder(path)
     if path.is_file():
@@ -359,7 +361,7 @@ def _from_path(source: str) -> tuple[Any, str]:
         raise FileNotFoundError(f"there is no folder {source!r}")
     return _from_name(source)
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #d02fd13a
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #adfa321e
 def load_model(source: Any) -> tuple[Any, str]:
     """Turn a name, configuration, folder or model into a model, and say what it is.
 
@@ -412,8 +414,10 @@ def load_model(source: Any) -> tuple[Any, str]:
     if isinstance(source, str) and _key(source.rpartition(":")[2]) in _known():
         return _from_name(source)
     if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source must be a model, a configuration, a folder or a name, not "
-                        f"{source if isinstance(source, type) else type(source).__name__}")
+        what = (f"the class {source.__name__}, which must be called first"
+                if isinstance(source, type) else type(source).__name__)
+        raise TypeError("model must be a torch or Keras model, a configuration, a folder or a "
+                        f"name, not {what}")
     return _from_path(os.fspath(source))
 
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #00665e91

@@ -4,15 +4,16 @@
 __all__ = ['OperationTraits', 'operation_traits', 'find_tensors', 'TensorRecords', 'ModuleCall', 'repeated_members', 'is_leaf',
            'Trace', 'record_operation', 'is_application', 'factors', 'add_operation', 'add_projections',
            'longest_inside', 'charge_leaf', 'add_recurrent', 'named_inputs', 'main_outputs', 'run_trace', 'ends_of',
-           'describe', 'count_parameter_layers', 'split_inputs', 'explain_failure', 'torch_graph', 'run_or_retry']
+           'describe', 'count_parameter_layers', 'explain_failure', 'torch_graph', 'run_or_retry']
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #e9f5dfda
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #f1c71527
 import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from .depth import LayerGraph
+from .forward_pass import as_arguments
 from .undisturbed import (
     undisturbed, uniform_experts, with_zeros, without_meta)
 
@@ -524,21 +525,7 @@ _NEEDS_NUMBERS = re.compile(r"meta tensor|on meta|data.dependent|'meta'|\"meta\"
                             r"|_local_scalar_dense|nonzero|register_meta|DynamicOutputShape"
                             r"|device meta", re.I)
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #7780fb04
-def split_inputs(model: Any, inputs: Any) -> tuple[tuple, dict[str, Any]]:
-    """Positional and named arguments; made for the model where there are none."""
-    import torch
-    if inputs is None:
-        from course_lib.anatomy.model_sources import make_inputs
-        inputs = make_inputs(model)
-    if isinstance(inputs, torch.Tensor):
-        inputs = (inputs,)
-    if not isinstance(inputs, (tuple, list)) and not hasattr(inputs, "items"):
-        raise TypeError("inputs must be a tensor, a tuple of arguments or a dictionary of named "
-                        f"ones, not {type(inputs).__name__}")
-    return ((), dict(inputs.items())) if hasattr(inputs, "items") else (tuple(inputs), {})
-
-
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #57ef4564
 def explain_failure(error: Exception, arguments: tuple, options: dict[str, Any]) -> str:
     """One sentence: which layer raised what, and on which inputs."""
     call = getattr(error, "layer", None)
@@ -549,7 +536,7 @@ def explain_failure(error: Exception, arguments: tuple, options: dict[str, Any])
     kind = type(error).__name__
     return f"{where} raised {kind} on inputs {given or 'without a tensor'}: {reason}"
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #8c2875a4
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #9844e3c9
 def torch_graph(model: Any, inputs: Any = None) -> LayerGraph:
     """Read the layer graph of a torch model off one forward pass.
 
@@ -585,7 +572,7 @@ def torch_graph(model: Any, inputs: Any = None) -> LayerGraph:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"model has a layer without weights yet ({name}): run it once on data")
-    arguments, options = split_inputs(model, inputs)
+    arguments, options = as_arguments(model, inputs)
     try:
         return run_or_retry(model, arguments, options)
     except Exception as error:

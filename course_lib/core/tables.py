@@ -57,7 +57,7 @@ def _pad(text: str, width: int, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
 
-# %% ../../nbs/core/tables.ipynb #000c9937
+# %% ../../nbs/core/tables.ipynb #22a1014b
 @dataclass
 class Table:
     """A small table that writes itself as text, HTML or Markdown.
@@ -109,6 +109,12 @@ class Table:
         head = [f"**{self.title}**", ""] if self.title else []
         tail = ["", *(f"{note}  " for note in self.notes)] if self.notes else []
         return "\n".join([*head, line(self.headers), rule, *map(line, self._cells), *tail])
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def to_html(self) -> str:
         """The table in HTML: header cells, a caption, and the colours of the page around it."""

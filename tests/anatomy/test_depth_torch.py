@@ -481,7 +481,7 @@ def bad(message, model, inputs=None, error=ValueError):
 
 def test_bad_input():
     bad("layer without weights yet .0.weight.", nn.Sequential(nn.LazyLinear(3)), torch.ones(1, 4))
-    bad("inputs must be a tensor, a tuple", nn.Linear(2, 2), "text", TypeError)
+    bad("inputs must be a tensor, an array, a shape", nn.Linear(2, 2), "text", TypeError)
     bad(r"layer '1' \(Linear\) raised RuntimeError on inputs float32 \(1, 4\)",
         nn.Sequential(nn.Linear(4, 2), nn.Linear(3, 1)), torch.ones(1, 4))
     bad("Embedding.*float32", nn.Embedding(4, 3), torch.ones(1, 3))
