@@ -1,5 +1,8 @@
 """make.py: what it refuses, when it sets up again, and when stored outputs change."""
 import json
+import os
+import re
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -181,3 +184,28 @@ def test_widgets_and_streams_are_stored_alike_on_every_run(chapters):
     make.run([str(path)])
     assert path.read_text() == first and stored(path) == "one\ntwo\n"
     assert json.loads(first)["metadata"]["widgets"]
+
+
+def test_a_missing_ensurepip_is_one_sentence(project, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(make, "VENV", project.folder / ".venv")
+    monkeypatch.setattr(make.subprocess, "call", lambda *command, **options: 1)
+    with pytest.raises(SystemExit, match="ensurepip is missing.*python3-venv") as refusal:
+        make.create_environment()
+    assert "\n" not in str(refusal.value) and not (project.folder / ".venv").exists()
+
+
+def test_a_taken_port_makes_lab_take_another(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+        environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+        lab = subprocess.Popen(make.lab_command(options), env=environment,
+                               stderr=subprocess.PIPE, text=True)
+        try:
+            chosen = next(re.search(r"://[^/]*:(\d+)/lab/tree/nbs/index.ipynb", line)
+                          for line in lab.stderr if "/lab/tree/" in line)
+        finally:
+            lab.terminate()
+            lab.communicate(timeout=30)
+    assert int(chosen.group(1)) != port
