@@ -75,7 +75,7 @@ def _tracker() -> Any:
         """Enter each tensor that an operation makes."""
 
         def __init__(self, kept: Iterable[Any], weights: Iterable[Any]) -> None:
-            super().__init__()
+            TorchDispatchMode.__init__(self)
             _Ledger.__init__(self, kept, weights)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),

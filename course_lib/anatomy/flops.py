@@ -243,7 +243,7 @@ def _recorder() -> Any:
         """Book each operation on the layer that runs it."""
 
         def __init__(self, model: Any, hooks: LayerHooks) -> None:
-            super().__init__()
+            TorchDispatchMode.__init__(self)
             _Booking.__init__(self, model, hooks)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
