@@ -124,7 +124,7 @@ def test_an_unknown_name_gets_the_nearest_names(name, near):
 
 @pytest.mark.parametrize("source, error, match", [
     (3, TypeError, "not int"), (None, TypeError, "not NoneType"), ([], TypeError, "not list"),
-    ({"model_type": "gpt2"}, TypeError, "not dict"), (nn.Linear, TypeError, "not <class"),
+    ({"model_type": "gpt2"}, TypeError, "not dict"), (nn.Linear, TypeError, "not the class Linear"),
     (b"gpt2", TypeError, "not bytes"),
     ("", FileNotFoundError, "no folder"), ("./nowhere", FileNotFoundError, "no folder"),
     ("/nowhere/at/all", FileNotFoundError, "no folder"),
