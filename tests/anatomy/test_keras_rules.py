@@ -55,6 +55,7 @@ def assert_explained(model):
             assert tensor.formula.value == tensor.count, (record.name, str(tensor.formula), tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_applications(name):
     model = getattr(keras.applications, name)(weights=None)
@@ -336,6 +337,7 @@ def plain_and_quantised(mode):
         yield layer, before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_quantising_does_not_change_the_count(mode):
     for layer, before in plain_and_quantised(mode):

@@ -72,6 +72,7 @@ def off(estimate, truth):
     return abs(estimate - truth) / truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_activations_are_what_torch_holds(name):
     build, inputs = MODELS[name]
@@ -86,6 +87,7 @@ def test_activations_are_what_torch_holds(name):
     assert off(report.peak - fixed, forward.held + backward.peak) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "bert", "gpt2 with a loss"])
 def test_activations_under_autocast_are_what_torch_holds(name):
     build, inputs = MODELS[name]
@@ -103,6 +105,7 @@ def test_activations_under_autocast_are_what_torch_holds(name):
     assert 0.94 * real < report.peak - fixed < 1.05 * real + tied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "bert", "gpt2"])
 def test_activations_in_bfloat16_are_what_torch_holds(name):
     build, inputs = MODELS[name]
@@ -145,6 +148,7 @@ OPTIMIZER_CLASSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZER_CLASSES)
 @pytest.mark.parametrize("freeze", [False, True])
 def test_gradients_and_states_after_one_step(optimizer, freeze):
