@@ -177,6 +177,12 @@ def pytest(*arguments):
     return [sys.executable, "-m", "pytest", "-q"] + list(arguments)
 
 
+def lint():
+    """The steps that read code without running it."""
+    return [(tool, [sys.executable, "-m", tool, *rest])
+            for tool, *rest in (("ruff", "check", "."), ("mypy",))]
+
+
 def run_steps(steps):
     """Run every named command, also after one fails; say how each ended."""
     lines, failures = [], 0
@@ -230,12 +236,12 @@ def replace_process(command):
 
 
 def test(arguments):
-    """Everything: library, gates, notebooks, docstrings, browser"""
+    """Everything: lint, types, library, gates, notebooks, docstrings, browser"""
     os.environ.update(repeatable_environment())
     both = ["-n", "2", "--dist", "loadfile"] + arguments
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
              "--nbval-sanitize-with=tests/sanitize.cfg"]
-    return run_steps([
+    return run_steps(lint() + [
         ("library and gates", pytest("tests", "--ignore=tests/browser", "--durations=15", *both)),
         ("notebooks", pytest("nbs", *nbval, *both)),
         ("docstring examples", pytest("course_lib", "--doctest-modules", *arguments)),
@@ -248,9 +254,7 @@ def check(arguments):
     os.environ.update(repeatable_environment())
     workers = str(min(4, os.cpu_count() or 2))
     quick = ["--ignore=tests/browser", "-m", "not slow", "-n", workers, "--dist", "loadfile"]
-    return run_steps([
-        ("ruff", [sys.executable, "-m", "ruff", "check", "."]),
-        ("mypy", [sys.executable, "-m", "mypy"]),
+    return run_steps(lint() + [
         ("quick tests, notebook hygiene", pytest("tests", "--durations=15", *quick, *arguments)),
     ])
 
