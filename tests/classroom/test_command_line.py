@@ -330,7 +330,9 @@ def test_a_reader_that_goes_away():
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_ctrl_c_in_a_process():
-    code = ("import time; from course_lib.classroom import command_line as c; "
+    # a process started in the background inherits an ignored Ctrl-C, and so would its children
+    code = ("import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from course_lib.classroom import command_line as c; "
             "c._text = lambda options: (print('ready', flush=True), time.sleep(60)); "
             "raise SystemExit(c.main(['names']))")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
