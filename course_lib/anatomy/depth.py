@@ -250,7 +250,7 @@ def write_count(count: int) -> str:
     lead = count / 10 ** power if power < 300 else count // 10 ** (power - 6) / 1e6
     return f"{lead:.3f} × 10^{power}"
 
-# %% ../../nbs/2_anatomy/05_depth.ipynb #acd841bd
+# %% ../../nbs/2_anatomy/05_depth.ipynb #38182ce9
 DEFINITIONS = {
     "hidden": ("hidden layers", "weighted layers before the last one",
                "Rumelhart, Hinton & Williams 1986"),
@@ -262,7 +262,7 @@ DEFINITIONS = {
     "credit_path": ("credit path", "weighted steps from input to output, unrolled over T steps",
                     "Schmidhuber 2015, section 3"),
     "nonlinear": ("nonlinear steps", "activations, softmax, max-pooling, norms, gating products",
-                  "Bengio 2009, section 2"),
+                  "Bengio 2009"),
     "operations": ("operations", "executed operations without views, on the longest path",
                    "Bengio 2009, section 2"),
     "shortest": ("shortest path", "weighted layers on the shortest path",
@@ -274,7 +274,7 @@ DEFINITIONS = {
                     "keras.io/api/applications"),
 }
 
-# %% ../../nbs/2_anatomy/05_depth.ipynb #805fa2ec
+# %% ../../nbs/2_anatomy/05_depth.ipynb #a0300dbf
 @dataclass(repr=False)
 class DepthReport(Report):
     """Every depth of one network, each with its definition; see `measure_depth`."""
@@ -346,15 +346,19 @@ class DepthReport(Report):
         from course_lib.core.figures import PALETTE, new_figure
         figure, axes = new_figure()
         lengths = list(self.path_lengths)
-        axes.bar(lengths, [math.log10(count) + 0.05 for count in self.path_lengths.values()],
-                 width=0.8, color=PALETTE["sky"])
-        top = max(math.log10(count) for count in self.path_lengths.values())
+        powers = [math.log10(count) for count in self.path_lengths.values()]
+        # a bar starts below 10^0, or a length with a single path would have no height
+        axes.bar(lengths, [power + 0.5 for power in powers], bottom=-0.5, width=0.8,
+                 color=PALETTE["sky"])
         axes.axvline(self.mean, color=PALETTE["vermilion"], linestyle="--",
                      label=f"mean {self.mean:.4g}")
-        axes.plot([self.weighted], [0], marker="^", markersize=9, linestyle="none", clip_on=False,
-                  color=PALETTE["black"], label=f"witness {self.weighted}", zorder=3)
-        axes.set(xlabel="weighted layers on a path", ylabel="number of paths (power of ten)",
-                 title=self.name, ylim=(0, max(1.0, 1.15 * top)))
+        axes.plot([self.weighted], [-0.5], marker="^", markersize=9, linestyle="none",
+                  clip_on=False, color=PALETTE["black"], zorder=3,
+                  label=f"longest path {self.weighted}")
+        axes.set(xlabel="weighted layers on a path", ylabel="number of paths",
+                 title=self.name, ylim=(-0.5, max(1.0, 1.15 * max(powers, default=0))))
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_formatter(lambda power, _: f"$10^{{{power:.0f}}}$")
         axes.legend(loc="upper left")
         return figure
 
