@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Comparison', 'compare_tables']
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #11df223a
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #86a19540
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .counting_rules import TensorRecord
-from .parameter_table import ParameterRow, ParameterTable, folded_name
+from course_lib.anatomy.parameter_table import (
+    ParameterRow, ParameterTable, add_known, folded_name,
+)
 from ..core.tables import Report, Table
 
 # %% ../../nbs/2_anatomy/06j_comparison.ipynb #4fb33a4b
@@ -88,7 +90,7 @@ def _pair(first: Sequence[ParameterRow], second: Sequence[ParameterRow]) -> list
     return [pairs.get(index, (row, None)) for index, row in enumerate(first)] \
         + [(None, row) for row in left]
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #d4195858
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #c125b225
 @dataclass(repr=False)
 class Comparison(Report):
     """How two models differ in their parameters.
@@ -119,14 +121,14 @@ class Comparison(Report):
 
     def __post_init__(self) -> None:
         self.difference = self.b.total - self.a.total
-        self.trainable_difference = self.b.trainable - self.a.trainable
-        self.buffer_difference = self.b.buffers - self.a.buffers
+        self.trainable_difference = _minus(self.b.trainable, self.a.trainable)
+        self.buffer_difference = _minus(self.b.buffers, self.a.buffers)
         self.changes, self.reasons = _reasons(self.pairs)
         self.buffer_changes, self.buffer_reasons = _reasons(self.pairs, buffers=True)
 
     def _changed(self) -> list[_Pair]:
         """The pairs of rows that differ in size or in what is trained."""
-        def numbers(row: ParameterRow | None) -> tuple[int, ...]:
+        def numbers(row: ParameterRow | None) -> tuple[int | None, ...]:
             return (row.count, row.trainable, row.buffers) if row else (0, 0, 0)
         return [pair for pair in self.pairs if numbers(pair[0]) != numbers(pair[1])]
 
@@ -136,7 +138,7 @@ class Comparison(Report):
         if len(lines) > 40:
             lines = [*lines[:40], ["…", f"{len(lines) - 40} more lines", *[""] * 4]]
         totals = [[name, name, getattr(self.a, name), getattr(self.b, name),
-                   getattr(self.b, name) - getattr(self.a, name), ""]
+                   _minus(getattr(self.b, name), getattr(self.a, name)), ""]
                   for name in ("total", "trainable", "frozen", "buffers")]
         notes = self.reasons or ["no difference in the number of parameters"]
         return Table(["a", "b", "parameters of a", "of b", "difference", "trainable"],
@@ -157,7 +159,12 @@ class Comparison(Report):
         from course_lib.anatomy.parameter_plots import plot_changes
         return plot_changes(self)
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #5e2d379e
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #630956c1
+def _minus(a: int | None, b: int | None) -> int | None:
+    """A difference, unknown where one of the two is."""
+    return None if a is None or b is None else a - b
+
+
 def _reasons(pairs: Sequence[_Pair], *,
              buffers: bool = False) -> tuple[dict[str, int], list[str]]:
     """What there is more or less of, as numbers and in words, the largest first."""
@@ -190,9 +197,9 @@ def _folded_lines(pairs: Sequence[_Pair]) -> list[list[Any]]:
         names = [folded_name([row.name for row in side if row]) or "(model)" if side[0] else "–"
                  for side in zip(*group)]
         before, after, trained, trains = (
-            sum(getattr(row, what) if row else 0 for row in side)
+            add_known(getattr(row, what) if row else 0 for row in side)
             for what in ("count", "trainable") for side in zip(*group))
-        lines.append([*names, before, after, after - before, trains - trained])
+        lines.append([*names, before, after, _minus(after, before), _minus(trains, trained)])
     return lines
 
 # %% ../../nbs/2_anatomy/06j_comparison.ipynb #3c6669e5

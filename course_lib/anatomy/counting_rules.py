@@ -129,7 +129,7 @@ def add_formulas(formulas: Sequence[Formula]) -> Formula:
     return Formula(" + ".join(texts), merged, sum(formula.value for formula in formulas),
                    " + ".join(numbers))
 
-# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #1691ac86
+# %% ../../nbs/2_anatomy/06a_counting_rules.ipynb #20f58cc4
 @dataclass
 class TensorRecord:
     """One tensor of a layer: what it holds, and what its rule says it should hold.
@@ -145,7 +145,8 @@ class TensorRecord:
         Elements held. For packed storage the elements represented, not the bytes.
     bytes : int
         Bytes of storage.
-    trainable : bool
+    trainable : bool or None
+        ``None`` where the source does not say, as in a checkpoint.
     identity : Any
         Equal for two records exactly if they are one tensor.
     formula : Formula or None
@@ -164,7 +165,7 @@ class TensorRecord:
     dtype: str
     count: int
     bytes: int
-    trainable: bool
+    trainable: bool | None
     identity: Any
     formula: Formula | None = None
     note: str = ""

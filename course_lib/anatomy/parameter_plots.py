@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['ROLE_COLOURS', 'plot_changes', 'plot_parameters']
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #c7f541dd
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #5f7b9fd9
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from course_lib.anatomy.parameter_table import (
-    ParameterTable, fold, folded_name, name_pattern, percent,
+    ParameterTable, add_known, fold, folded_name, name_pattern, percent,
 )
 from ..core.figures import PALETTE, new_figure
 
@@ -44,7 +44,7 @@ def _short(name: str, most: int = 47) -> str:
             name = f"{parts[0]}…{'.'.join(parts[-kept:])}"
     return name if len(name) <= most else f"{name[:most // 3]}…{name[most // 3 - most + 1:]}"
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #2e0e7df0
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #642f0b51
 ROLE_COLOURS = {"input": PALETTE["blue"], "hidden": PALETTE["grey"], "output": PALETTE["orange"]}
 
 
@@ -69,7 +69,8 @@ def _folded(table: ParameterTable, most: int) -> list[_Bar]:
     shared = _common_prefix([row.name for rows in groups for row in rows])
     return [_Bar(_short(folded_name([row.name for row in rows])[len(shared):] or "(model)")
                  + (f" ({len(rows)}×)" if len(rows) > 1 else ""),
-                 sum(row.count for row in rows), sum(row.trainable for row in rows), rows[0].role)
+                 sum(row.count for row in rows), add_known(row.trainable for row in rows) or 0,
+                 rows[0].role)
             for rows in groups]
 
 
@@ -259,7 +260,7 @@ def plot_changes(comparison: Any) -> Any:
     axes.axvline(0, color=PALETTE["black"], linewidth=0.8)
     return figure
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #27409ee5
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #b4039b1f
 def plot_parameters(table: ParameterTable, kind: str = "bars", *, most: int = 30,
                     levels: int = 4) -> Any:
     """Draw a parameter table.
@@ -295,6 +296,9 @@ def plot_parameters(table: ParameterTable, kind: str = "bars", *, most: int = 30
         raise ValueError(f"most and levels must be at least 1, not {most} and {levels}")
     if not table.total:
         raise ValueError("there is nothing to draw: the model has no parameters")
+    if kind == "trainable" and table.trainable is None:
+        raise ValueError("there is nothing to draw: a checkpoint does not say which tensors are "
+                         "trained")
     if kind == "nested":
         figure, axes = new_figure(width=8, height=5)
         columns = _draw_nested(axes, _collapse(_tree(table)), levels)

@@ -77,7 +77,7 @@ def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) ->
         notes += unused
     return ParameterTable(rows, title, notes)
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #d93dfbeb
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #05253944
 def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     """The table of a checkpoint: names, shapes and sizes, and no formula."""
     from course_lib.anatomy.checkpoints import read_header
@@ -87,13 +87,13 @@ def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     layers: dict[str, LayerRecord] = {}
     for tensor in read_header(path):
         name, _, leaf = tensor.name.rpartition(".")
-        layers.setdefault(name, LayerRecord(name, "tensors", [], [], ("checkpoint",)))
+        layers.setdefault(name, LayerRecord(name, "tensors", [], [], ("checkpoint",), None))
         layers[name].tensors.append(
             TensorRecord(leaf, tuple(tensor.shape), tensor.dtype, tensor.count, tensor.bytes,
-                         False, tensor.name))
+                         None, tensor.name))
     records = list(layers.values())
     return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
-        "read from the header: a file does not say which tensors are trained, nor its formulas"])
+        "read from the header: a file does not say which tensors are trained, buffers or active"])
 
 # %% ../../nbs/2_anatomy/06_parameters.ipynb #24eb5e48
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,

@@ -3,19 +3,19 @@
 # %% auto #0
 __all__ = ['RoleShare', 'RoleReport', 'role_shares', 'plot_roles', 'assign_roles', 'output_heads']
 
-# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #010f9913
+# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #e0794519
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .parameter_table import ParameterRow, ParameterTable
+from .parameter_table import ParameterRow, ParameterTable, add_known
 from .role_rules import assign_roles, output_heads
-from ..core.tables import Report, Table
+from ..core.tables import Report, Table, format_cell
 
 _all_ = ["assign_roles", "output_heads"]
 _ROLES = ("input", "hidden", "output")
 
-# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #9d25ec7a
+# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #d3e81be6
 @dataclass(frozen=True)
 class RoleShare:
     """What the layers of one role hold.
@@ -25,8 +25,8 @@ class RoleShare:
     role : {"input", "hidden", "output"}
     own : int
         Parameters that they own; each tensor of a model is owned once.
-    trainable : int
-        How many of those are trained.
+    trainable : int or None
+        How many of those are trained; ``None`` where a checkpoint does not say.
     shared : int
         Parameters that they use and layers of another role own.
     share : float
@@ -42,12 +42,12 @@ class RoleShare:
 
     role: str
     own: int
-    trainable: int
+    trainable: int | None
     shared: int
     share: float
     share_tie_as_output: float
 
-# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #18c7e654
+# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #d6a6d9d6
 def _uses(rows: Sequence[ParameterRow]) -> tuple[dict[str, dict[Any, int]], dict[Any, str]]:
     """Sizes of the distinct tensors that each role uses, and the role that owns each."""
     used: dict[str, dict[Any, int]] = {role: {} for role in _ROLES}
@@ -71,11 +71,11 @@ def _shares(table: ParameterTable) -> list[RoleShare]:
         own = sum(row.count for row in rows)
         shared = sum(size for identity, size in used[role].items() if owner[identity] != role)
         moved = sum(size for identity, size in sizes.items() if as_output[identity] == role)
-        shares.append(RoleShare(role, own, sum(row.trainable for row in rows), shared,
+        shares.append(RoleShare(role, own, add_known(row.trainable for row in rows), shared,
                                 own / total, moved / total))
     return shares
 
-# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #ce25f6ba
+# %% ../../nbs/2_anatomy/07_layer_roles.ipynb #b8d188c5
 class RoleReport(Report):
     """What `role_shares` returns: parameters by role, as a table, numbers and a figure.
 
@@ -115,7 +115,7 @@ class RoleReport(Report):
         tied = any(part.shared for part in self.shares)
         headers = ["role", "parameters", "share", "trainable"]
         rows = [[part.role, part.own, f"{part.share:.2%}", part.trainable] for part in self.shares]
-        notes = [f"total {self.total:,} · trainable {self.trainable:,}"]
+        notes = [f"total {self.total:,} · trainable {format_cell(self.trainable)}"]
         if tied:
             headers += ["shared", "also counted as output"]
             rows = [[*row, part.shared, f"{part.share_tie_as_output:.2%}"]

@@ -433,3 +433,17 @@ def test_a_checkpoint_needs_no_framework(tmp_path):
             "assert not {'torch', 'tensorflow', 'numpy', 'pandas', 'matplotlib', 'transformers'} "
             "& set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkpoint_leaves_unknown_what_it_does_not_say(tmp_path):
+    from safetensors.torch import save_file
+    save_file(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).state_dict(),
+              tmp_path / "m.safetensors")
+    table = count_parameters(tmp_path / "m.safetensors")
+    assert table.total == table.stored == (3 * 2 + 2) + (2 + 2 + 2 + 2 + 1)
+    assert (table.trainable, table.frozen, table.buffers, table.active) == (None,) * 4
+    assert "trainable unknown" in str(table) and table.group("role").to_dict()
+    with pytest.raises(ValueError, match="does not say which"):
+        table.plot("trainable")
+    from course_lib import compare
+    assert compare(table, table).trainable_difference is None
