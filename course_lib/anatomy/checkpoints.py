@@ -233,7 +233,7 @@ def _tensors_of_index(path: Path) -> list[TensorInfo]:
         tensors += held
     return tensors
 
-# %% ../../nbs/2_anatomy/06c_checkpoints.ipynb #b91142ed
+# %% ../../nbs/2_anatomy/06c_checkpoints.ipynb #5577f374
 def find_checkpoint(folder: str | os.PathLike) -> Path | None:
     """Find the safetensors checkpoint in a folder: its index, or else its only file.
 
@@ -329,6 +329,8 @@ def is_checkpoint(source: Any) -> bool:
     if not isinstance(source, (str, os.PathLike)):
         return False
     path = Path(source)
+    if path.name == "config.json":
+        return False
     try:
         return path.name.endswith((".safetensors", ".index.json")) or path.is_file()
     except (OSError, ValueError):  # too long for a file name, or with a null character in it

@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['Comparison', 'compare_tables']
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #86a19540
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #e667f23b
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .counting_rules import TensorRecord
@@ -60,7 +60,7 @@ def _parts(row: ParameterRow | None, *, buffers: bool = False) -> dict[str, int]
             sums[_word(row, tensor)] += tensor.count
     return dict(sums)
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #a5f24b4d
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #0f5030dd
 def _bare_name(name: str) -> str:
     """A layer's name without what peft puts around it."""
     return re.sub(r"^base_model\.model\.|\.base_layer$", "", name)
@@ -78,7 +78,9 @@ def _pair(first: Sequence[ParameterRow], second: Sequence[ParameterRow]) -> list
     """Pairs of rows; a row without a partner is paired with None."""
     left = list(second)
     pairs: dict[int, _Pair] = {}
-    for key in (lambda row: (_bare_name(row.name), _family(row)), _signature):
+    stored = any({row.kind for row in rows} == {"tensors"} for rows in (first, second))
+    by_name: Any = lambda row: (_bare_name(row.name), "" if stored else _family(row))  # noqa: E731
+    for key in (by_name, _signature):
         waiting: dict[Any, list[ParameterRow]] = defaultdict(list)
         for row in left:
             waiting[key(row)].append(row)
@@ -202,7 +204,7 @@ def _folded_lines(pairs: Sequence[_Pair]) -> list[list[Any]]:
         lines.append([*names, before, after, _minus(after, before), _minus(trains, trained)])
     return lines
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #3c6669e5
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #61d24595
 def compare_tables(a: ParameterTable, b: ParameterTable) -> Comparison:
     """Compare two parameter tables row by row.
 
@@ -219,4 +221,14 @@ def compare_tables(a: ParameterTable, b: ParameterTable) -> Comparison:
     >>> compare_tables(ParameterTable([]), ParameterTable([])).reasons
     []
     """
-    return Comparison(a, b, _pair(a.rows, b.rows))
+    return Comparison(a, b, [_same_kind(*pair) for pair in _pair(a.rows, b.rows)])
+
+
+def _same_kind(first: ParameterRow | None, second: ParameterRow | None) -> _Pair:
+    """A checkpoint's row does not know its kind; its partner does."""
+    if first is not None and second is not None:
+        if first.kind == "tensors":
+            first = replace(first, kind=second.kind)
+        elif second.kind == "tensors":
+            second = replace(second, kind=first.kind)
+    return first, second

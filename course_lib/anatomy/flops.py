@@ -254,7 +254,7 @@ def _recorder() -> Any:
             return output
     return Recorder
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #808b8cdb
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #ddf990dd
 @dataclass(frozen=True)
 class LayerTrace:
     """What one forward pass told about one layer.
@@ -280,7 +280,7 @@ class LayerTrace:
 
     calls: int
     output_shape: tuple[int, ...] | None
-    flops: int
+    flops: int | None
     used: bool
     kind: str
 
@@ -333,7 +333,7 @@ def _traces(recorder: Any) -> dict[str, LayerTrace]:
                              hooks.calls[name] > 0 or name in recorder.used, kind)
             for name, kind in recorder.kinds.items()}
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #5664cc1c
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #345486a9
 def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     """Watch one forward pass of a model, layer by layer.
 
@@ -369,9 +369,11 @@ def trace_layers(model: Any, inputs: Any = None) -> dict[str, LayerTrace]:
     if is_keras_layer(model):
         from course_lib.anatomy.keras_flops import keras_flops
         root = f"{model.name}/"
+        rows, missing = keras_flops(model, inputs)
         return {row["name"].removeprefix(root): LayerTrace(
-            row["calls"], row["output_shape"], row["flops"], True, row["kind"])
-            for row in keras_flops(model, inputs)[0]}
+            row["calls"], row["output_shape"],
+            None if row["name"] in missing else row["flops"], True, row["kind"])
+            for row in rows}
     if not is_torch_module(model):
         raise TypeError(f"model must be a torch module or a Keras layer, not {describe(model)}")
     return _traces(act_on(model, inputs, functools.partial(_watch, backward=False)))
@@ -493,7 +495,7 @@ class FlopsReport(Report):
         axes.set(xlabel="forward pass (GFLOPs, 2 per multiply-add)", title=self.model)
         return figure
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #2b1e2cf8
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #d0330d2b
 def _resolve(model: Any) -> Any:
     """A model that can be run, from anything that names or describes one."""
     if is_keras_layer(model) or is_torch_module(model):
@@ -509,7 +511,7 @@ def _resolve(model: Any) -> Any:
 def _torch_report(model: Any, inputs: Any, backward: bool) -> FlopsReport:
     """Count a torch model by watching it run."""
     recorder = act_on(model, inputs, functools.partial(_watch, backward=backward))
-    rows = [FlopsRow(name, trace.kind, trace.calls, trace.output_shape, trace.flops)
+    rows = [FlopsRow(name, trace.kind, trace.calls, trace.output_shape, trace.flops or 0)
             for name, trace in _traces(recorder).items() if trace.used or trace.flops]
     forward = sum(recorder.forward.values())
     after = sum(recorder.flops.values()) - forward

@@ -346,7 +346,7 @@ def _from_folder(folder: Path) -> tuple[Any, str]:
     note = ", before the quantisation that it asks for" if "quantization_config" in values else ""
     return model, f"{type(model).__name__} from {str(path)!r}, on the meta device{note}"
 
-# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #c55dc8fc
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #642294f8
 def _from_path(source: str) -> tuple[Any, str]:
     """Build from a folder, and say what is wrong with any other path or unknown name."""
     path = Path(source).expanduser()
@@ -354,6 +354,8 @@ def _from_path(source: str) -> tuple[Any, str]:
         raise ValueError(f"{source[:40]!r}… is too long for a name or a path")
     if source.strip() and path.is_dir():
         return _from_folder(path)
+    if path.name == "config.json" and path.is_file():
+        return _from_folder(path.parent)
     if path.is_file():
         raise ValueError(f"{source!r} is a file, and a model is built from a folder with a "
                          "config.json; read_header lists the tensors of a .safetensors file")

@@ -396,7 +396,7 @@ def percent(share: float) -> str:
         return "<0.01 %" if share else "0 %"
     return f"{100 * share:.2f} %" if share < 0.1 else f"{100 * share:.1f} %"
 
-# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #7975a062
+# %% ../../nbs/2_anatomy/06i_parameter_table.ipynb #ec13fd24
 def _main_table(table: ParameterTable) -> Table:
     """The folded table with a line of totals."""
     measured = any(row.calls is not None for row in table.rows)
@@ -414,7 +414,7 @@ def _main_table(table: ParameterTable) -> Table:
         if measured:
             shape = rows[0].output_shape
             line += ["×".join(map(str, shape)) if shape else "",
-                     sum(row.flops or 0 for row in rows)]
+                     add_known(row.flops for row in rows)]
         lines.append(line)
     return Table(headers, lines, table.source, [*_summary(table), *table.notes])
 
@@ -433,9 +433,10 @@ def _summary(table: ParameterTable) -> list[str]:
     """The totals in words."""
     known = [f"{name} {format_cell(getattr(table, name))}"
              for name in ("total", "trainable", "frozen")]
-    lines = [" · ".join(known),
-             f"buffers {format_cell(table.buffers)} · stored in a checkpoint {table.stored:,} · "
-             + " · ".join(f"{name} {size:,} bytes" for name, size in table.bytes_by_dtype.items())]
+    storage = [f"buffers {format_cell(table.buffers)}",
+               f"stored in a checkpoint {table.stored:,}",
+               *(f"{name} {size:,} bytes" for name, size in table.bytes_by_dtype.items())]
+    lines = [" · ".join(known), " · ".join(storage)]
     if table.active is None:
         lines.append("active per token: unknown")
     elif table.active != table.total:

@@ -77,7 +77,7 @@ def count_parameters(model: Any, inputs: Any = None, *, strict: bool = False) ->
         notes += unused
     return ParameterTable(rows, title, notes)
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #05253944
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #ebca10d7
 def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     """The table of a checkpoint: names, shapes and sizes, and no formula."""
     from course_lib.anatomy.checkpoints import read_header
@@ -88,14 +88,15 @@ def _from_checkpoint(path: str | os.PathLike, inputs: Any) -> ParameterTable:
     for tensor in read_header(path):
         name, _, leaf = tensor.name.rpartition(".")
         layers.setdefault(name, LayerRecord(name, "tensors", [], [], ("checkpoint",), None))
-        layers[name].tensors.append(
+        state = leaf in ("running_mean", "running_var", "num_batches_tracked")
+        (layers[name].buffers if state else layers[name].tensors).append(
             TensorRecord(leaf, tuple(tensor.shape), tensor.dtype, tensor.count, tensor.bytes,
                          None, tensor.name))
     records = list(layers.values())
     return ParameterTable(build_rows(records, assign_roles(records)), os.fspath(path), [
         "read from the header: a file does not say which tensors are trained, buffers or active"])
 
-# %% ../../nbs/2_anatomy/06_parameters.ipynb #24eb5e48
+# %% ../../nbs/2_anatomy/06_parameters.ipynb #c96843a2
 def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model: Any,
                 inputs: Any) -> tuple[list[ParameterRow], list[str]]:
     """Add what one forward pass tells: output shapes, FLOPs, calls, and layers not used."""
@@ -114,10 +115,20 @@ def _with_trace(rows: list[ParameterRow], records: Sequence[LayerRecord], model:
         note = ("unused in the last forward",) if unused else (
             (f"reused {trace.calls} times",) if trace and trace.calls > 1 else ())
         result.append(replace(
-            row, calls=trace.calls if trace else 0, flops=trace.flops if trace else 0,
+            row, calls=trace.calls if trace else 0,
+            flops=trace.flops if trace else _counted_above(traces, record.name),
             output_shape=trace.output_shape if trace else None, notes=(*row.notes, *note)))
     idle = sum(row.count for row in result if "unused in the last forward" in row.notes)
     return result, [f"unused in the last forward: {idle:,} parameters"] if idle else []
+
+
+def _counted_above(traces: dict[str, Any], name: str) -> int | None:
+    """Work of a part whose work is counted with an enclosing Keras layer: 0, or unknown."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        if name in traces:
+            return None if traces[name].flops is None else 0
+    return 0
 
 # %% ../../nbs/2_anatomy/06_parameters.ipynb #ae35e622
 def compare(a: Any, b: Any) -> Comparison:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .counting_rules import LayerRecord
 
-# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #02a10b93
+# %% ../../nbs/2_anatomy/07a_role_rules.ipynb #c1206c69
 _LOOKUPS = ("Embedding", "EmbeddingBag", "Embeddings", "PatchEmbed", "PositionalEncoding")
 _INPUT_NAME = re.compile(
     r"wte|wpe|shared|embed_in|embed_tokens\w*|embed_positions|tok_embeddings|patch_(embed|conv)\w*"
@@ -22,7 +22,8 @@ _INPUT_TENSOR = re.compile(
     r"|(\w+_)?(pos|position|positional)_(embeddings?|embed|emb)")
 _OUTPUT_NAME = re.compile(
     r"lm_head|embed_out|output_projection|text_projection|visual_projection|project_out")
-_USUAL_HEAD = re.compile(r"pooler|logits|(\w+_)?heads?(_\w+)?")
+_USUAL_HEAD = re.compile(  # not the heads of attention: multi_head, per_head, head_norm
+    r"pooler|logits|(?!multi_head|per_head)(\w+_)?heads?(_\d+|_dist)?")
 _OUTPUT_TENSOR = re.compile(r"logit_(scale|bias)|final_logits_bias")
 _STORED_HEAD = re.compile(
     r"classifier|classification_head|score|cls|qa_outputs|proj_out|vocab_\w+|fc|predictions"

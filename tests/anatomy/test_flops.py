@@ -472,3 +472,11 @@ def test_a_keras_model_with_inputs_gains_shapes_and_flops_in_its_parameter_table
     assert row.output_shape == (32, 128)
     assert row.flops == 2 * 32 * 784 * 128
     assert not row.notes
+
+
+def test_unknown_arithmetic_is_not_zero_in_the_parameter_table():
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((4, 3)),
+                              keras.layers.TimeDistributed(keras.layers.Dense(5))])
+    table = count_parameters(model, (2, 4, 3))
+    assert 0 not in [row.flops for row in table.rows if row.count]

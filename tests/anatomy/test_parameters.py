@@ -440,10 +440,21 @@ def test_a_checkpoint_leaves_unknown_what_it_does_not_say(tmp_path):
     save_file(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).state_dict(),
               tmp_path / "m.safetensors")
     table = count_parameters(tmp_path / "m.safetensors")
-    assert table.total == table.stored == (3 * 2 + 2) + (2 + 2 + 2 + 2 + 1)
+    assert table.total == (3 * 2 + 2) + (2 + 2)
+    assert table.stored == table.total + 2 + 2 + 1  # running mean, running variance, counter
     assert (table.trainable, table.frozen, table.buffers, table.active) == (None,) * 4
     assert "trainable unknown" in str(table) and table.group("role").to_dict()
     with pytest.raises(ValueError, match="does not say which"):
         table.plot("trainable")
     from course_lib import compare
     assert compare(table, table).trainable_difference is None
+
+
+def test_a_checkpoint_holds_what_its_model_holds(tmp_path):
+    from course_lib import compare
+    from safetensors.torch import save_file
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    save_file(model.state_dict(), tmp_path / "m.safetensors")
+    for pair in ((model, tmp_path / "m.safetensors"), (tmp_path / "m.safetensors", model)):
+        comparison = compare(*pair)
+        assert comparison.difference == 0 and comparison.reasons == []

@@ -331,7 +331,7 @@ T5_FILE = {"shared.weight": (50, 8), "decoder.block.0.layer.0.SelfAttention.q.we
 @pytest.mark.parametrize("tensors, expected", [
     (BERT_FILE, (408, 128, 64 + 16 + 2)), (VGG_FILE, (0, 108 + 64 + 256, 160)),
     (LLAMA_FILE, (400, 256 + 8, 400)), (GPT2_FILE, (528, 192 + 256 + 8, 0)),
-    (RESNET_FILE, (0, 9_408 + 64, 640)), (T5_FILE, (400, 64 + 64, 0)),
+    (RESNET_FILE, (0, 9_408, 640)), (T5_FILE, (400, 64 + 64, 0)),
     ({"fc1.weight": (4, 3), "fc2.weight": (4, 4), "fc10.weight": (2, 4)}, (0, 28, 8))],
     ids=["bert", "vgg", "llama", "gpt2", "resnet", "t5", "plain"])
 def test_a_file_is_read_by_its_names(tmp_path, tensors, expected):
@@ -390,3 +390,12 @@ def test_figure_marks_what_is_tied():
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["input", "hidden", "output", "input, also used as output"]
     assert axes.get_xlabel() == "share of all parameters (%)"
+
+
+def test_the_heads_of_attention_are_no_output():
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((6, 16))
+    x = keras.layers.MultiHeadAttention(2, 8)(inputs, inputs)
+    shares = role_shares(keras.Model(inputs, keras.layers.Dense(2)(x)))
+    assert shares["output"].own == 16 * 2 + 2
+    assert shares["hidden"].own == 4 * (16 * 16 + 16)
