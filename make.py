@@ -330,22 +330,28 @@ def watch_memory(pid, peak, finished):
 
 def store(executed):
     """Write executed notebooks as nbdev_clean would leave them."""
-    import nbformat
     from execnb.nbio import nb2str
     from nbdev.clean import _nbdev_clean
 
     for path, notebook in executed:
-        cleaned = json.loads(number_widgets(nbformat.writes(notebook), notebook))
-        _nbdev_clean(cleaned)
-        write_whole(path, nb2str(cleaned))
+        leave_out_widgets(notebook)
+        _nbdev_clean(notebook)
+        write_whole(path, nb2str(notebook))
 
 
-def number_widgets(text, notebook):
-    """Number widgets as they were made: their random names would change on every run."""
-    for saved in notebook.metadata.get("widgets", {}).values():
-        for number, name in enumerate(saved["state"]):
-            text = text.replace(name, f"{number:032x}")
-    return text
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def leave_out_widgets(notebook):
+    """A widget lives in a kernel: stored, it is 50 kB that show an error where none runs.
+
+    What else its output holds, such as a quiz in plain text, stays.
+    """
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        for output in list(cell.get("outputs", ())):
+            if output.get("data", {}).pop(WIDGET, None) and list(output["data"]) == ["text/plain"]:
+                cell["outputs"].remove(output)
 
 
 def clean(arguments):
