@@ -330,13 +330,15 @@ def watch_memory(pid, peak, finished):
 
 def store(executed):
     """Write executed notebooks as nbdev_clean would leave them."""
+    import nbformat
     from execnb.nbio import nb2str
     from nbdev.clean import _nbdev_clean
 
     for path, notebook in executed:
         leave_out_widgets(notebook)
-        _nbdev_clean(notebook)
-        write_whole(path, nb2str(notebook))
+        cleaned = json.loads(nbformat.writes(notebook))  # sources as lists of lines
+        _nbdev_clean(cleaned)
+        write_whole(path, nb2str(cleaned))
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
