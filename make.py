@@ -4,6 +4,7 @@
 constraints.txt pins; later calls find the stamp of that setup and start at once. Nothing is
 registered outside the project: what Jupyter, IPython, Matplotlib and Keras keep is in `.venv`.
 """
+import atexit
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -158,12 +160,24 @@ def private_folders():
 
 
 def repeatable_environment():
-    """For `test`, `check` and `run`: quiet, one thread, and no network in any Python started."""
+    """For `test`, `check` and `run`: quiet, one thread, in English, no network in any Python."""
     refusal = str(ROOT / "tests" / "no_network")  # its sitecustomize.py runs first in each Python
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     paths = [refusal] + [path for path in paths if path != refusal]
-    settings = dict(private_folders(), PYTHONPATH=os.pathsep.join(paths))
+    settings = dict(private_folders(), PYTHONPATH=os.pathsep.join(paths), COURSE_LANG="en",
+                    COURSE_DATA=passing_record())
     return dict(settings, **QUIET, **REPEATABLE)
+
+
+def passing_record():
+    """A folder for this run's record of exercises, so that a reader's own is never touched."""
+    folder, inherited = VENV / "home" / "records", os.environ.get("COURSE_DATA", "")
+    if inherited.startswith(str(folder)):
+        return inherited
+    folder.mkdir(parents=True, exist_ok=True)
+    record = tempfile.mkdtemp(dir=str(folder))
+    atexit.register(shutil.rmtree, record, ignore_errors=True)
+    return record
 
 
 def chapters():

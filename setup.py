@@ -31,6 +31,9 @@ course = torch + tensorflow + [
     "pandas",  # .to_dataframe()
     "scikit-learn",  # the digits that chapters train on
     "peft",  # LoRA and IA3 as practitioners insert them
+    "platformdirs",  # where the record of solved exercises lies on each system
+    "filelock",  # two kernels may write that record at once
+    "jsonschema",  # what a quiz file has to look like
 ]
 bench = [
     "torchinfo",  # the most used summary
@@ -42,6 +45,8 @@ dev = course + bench + [
     "scipy",  # Keras's spectrogram layers, which the tests build
     "nbdev",  # notebooks to modules, and clean notebooks
     "nbval",  # notebooks as tests
+    "polib",  # PO files: translations
+    "colorspacious",  # a palette as the colour-blind see it
     "pytest",  # all other tests
     "pytest-xdist",  # two at a time
     "playwright",  # JupyterLab in a real browser

@@ -118,6 +118,15 @@ def test_everything_private_lies_inside_the_environment():
     assert all(folder.startswith(str(make.VENV)) for folder in folders.values())
 
 
+def test_a_readers_record_is_never_written(monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", "/home/reader/record")
+    first = make.repeatable_environment()["COURSE_DATA"]
+    assert first.startswith(str(make.VENV)) and os.listdir(first) == []
+    assert make.repeatable_environment()["COURSE_DATA"] != first, "a run begins without a record"
+    monkeypatch.setenv("COURSE_DATA", first)
+    assert make.repeatable_environment()["COURSE_DATA"] == first, "a child writes to the same one"
+
+
 def test_lab_opens_the_index_and_passes_options_on():
     command = make.lab_command(["--no-browser"])
     assert "--LabApp.default_url=/lab/tree/nbs/index.ipynb" in command
@@ -184,6 +193,16 @@ def test_widgets_and_streams_are_stored_alike_on_every_run(chapters):
     make.run([str(path)])
     assert path.read_text() == first and stored(path) == "one\ntwo\n"
     assert json.loads(first)["metadata"]["widgets"]
+
+
+def test_a_folded_cell_stays_folded(chapters):
+    path, = chapters("print('after')")
+    notebook = nbformat.read(path, 4)
+    folded = {"jupyter": {"source_hidden": True}, "tags": ["live-numbers"]}
+    notebook.cells[0].metadata = {**folded, "editable": False}
+    nbformat.write(notebook, path)
+    make.run([str(path)])
+    assert json.loads(path.read_text())["cells"][0]["metadata"] == folded
 
 
 def test_a_missing_ensurepip_is_one_sentence(project, monkeypatch):
