@@ -68,7 +68,7 @@ def _added_flops(bias: Any, x: Any, *rest: Any, out_val: Any = None, **options: 
     """The same with a bias in front."""
     return _last_dimension_flops(x, *rest, out_val=out_val)
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #3a9bb11e
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #3a519b1b
 _MORE_RULES: dict[str, Callable[..., int]] = {
     "aten::_grouped_mm": _grouped_flops,
     "transformers::grouped_mm_fallback": _grouped_flops,
@@ -87,7 +87,8 @@ _MORE_RULES: dict[str, Callable[..., int]] = {
 _NO_RULE = {"aten::mkldnn_rnn_layer_backward", "aten::_cudnn_rnn", "aten::_cudnn_rnn_backward",
             "aten::miopen_rnn", "aten::_transformer_encoder_layer_fwd", "aten::addbmm",
             "aten::_native_multi_head_attention", "aten::_weight_int4pack_mm",
-            "aten::_weight_int8pack_mm", "aten::_sparse_mm", "aten::_cslt_sparse_mm"}
+            "aten::_weight_int8pack_mm", "aten::_sparse_mm", "aten::_sparse_addmm",
+            "aten::_cslt_sparse_mm"}
 
 
 @functools.cache
@@ -233,7 +234,7 @@ class _Booking:
                 name.startswith("quantized::") and ("linear" in name or "conv" in name)):
             self.not_counted.setdefault(layer, f"no formula for {name}")
 
-# %% ../../nbs/2_anatomy/06f_flops.ipynb #1ab9adfb
+# %% ../../nbs/2_anatomy/06f_flops.ipynb #524a6f2e
 @functools.cache
 def _recorder() -> Any:
     """Define the recorder of operations."""
@@ -248,10 +249,19 @@ def _recorder() -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (),
                                kwargs: Any = None) -> Any:
+            if self.splits(func):
+                with self:
+                    return func.decompose(*args, **kwargs or {})
             name, output = run_operation(func, args, kwargs or {})
             if not name.startswith("prim::"):
                 self.book(name, args, kwargs or {}, output)
             return output
+
+        def splits(self, func: Any) -> bool:
+            """Whether an operation is made of others: in inference mode nobody split it before."""
+            if not _torch().is_inference_mode_enabled() or not hasattr(func, "_can_decompose"):
+                return False
+            return func._can_decompose() and func._schema.name not in self.rules
     return Recorder
 
 # %% ../../nbs/2_anatomy/06f_flops.ipynb #ddf990dd

@@ -480,3 +480,28 @@ def test_unknown_arithmetic_is_not_zero_in_the_parameter_table():
                               keras.layers.TimeDistributed(keras.layers.Dense(5))])
     table = count_parameters(model, (2, 4, 3))
     assert 0 not in [row.flops for row in table.rows if row.count]
+
+
+class DecoratedEncoder(nn.TransformerEncoderLayer):
+    """An encoder layer whose forward switches autograd off by itself."""
+
+    @torch.inference_mode()
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_a_forward_in_inference_mode_counts_the_same():
+    layer, (batch, steps, width, inner) = DecoratedEncoder(8, 2, 16, batch_first=True), (2, 4, 8, 16)
+    linear = 4 * width * width + 2 * width * inner
+    attention = 2 * steps * width
+    assert int(count_flops(layer, torch.ones(batch, steps, width))) == 2 * batch * steps * (
+        linear + attention)
+
+
+def test_a_sparse_product_is_unknown_and_not_zero():
+    class Sparse(nn.Module):
+        def forward(self, x):
+            return torch.sparse.mm(x, torch.ones(4, 3))
+
+    report = count_flops(Sparse(), torch.eye(4).to_sparse())
+    assert report.total is None and "sparse" in str(report)
