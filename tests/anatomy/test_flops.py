@@ -491,7 +491,8 @@ class DecoratedEncoder(nn.TransformerEncoderLayer):
 
 
 def test_a_forward_in_inference_mode_counts_the_same():
-    layer, (batch, steps, width, inner) = DecoratedEncoder(8, 2, 16, batch_first=True), (2, 4, 8, 16)
+    layer = DecoratedEncoder(8, 2, 16, batch_first=True)
+    batch, steps, width, inner = 2, 4, 8, 16
     linear = 4 * width * width + 2 * width * inner
     attention = 2 * steps * width
     assert int(count_flops(layer, torch.ones(batch, steps, width))) == 2 * batch * steps * (
