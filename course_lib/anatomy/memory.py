@@ -376,7 +376,7 @@ def _add_measured(report: MemoryReport, model: Any, step: Measured, training: bo
     report.made_of.update(activations=words, inputs=size,
                           kv_cache="measured: keys and values for " + size)
 
-# %% ../../nbs/2_anatomy/08a_memory.ipynb #ad9d257f
+# %% ../../nbs/2_anatomy/08a_memory.ipynb #86559448
 def estimate_memory(model: Any, inputs: Any = None, *, batch_size: int | None = None,
                     sequence_length: int | None = None, optimizer: str = "adamw",
                     precision: str | None = None, training: bool = True) -> MemoryReport:
@@ -417,6 +417,7 @@ def estimate_memory(model: Any, inputs: Any = None, *, batch_size: int | None = 
     >>> report.parameters, report.gradients, report.optimizer_states, report.activations
     (401920, 401920, 803848, 16384)
     """
+    optimizer = optimizer.lower() if isinstance(optimizer, str) else optimizer
     _check(optimizer, precision, inputs, {"batch_size": batch_size,
                                           "sequence_length": sequence_length})
     source, kind = _source(model)

@@ -6,7 +6,7 @@ __all__ = ['OperationTraits', 'operation_traits', 'find_tensors', 'TensorRecords
            'longest_inside', 'charge_leaf', 'add_recurrent', 'named_inputs', 'main_outputs', 'run_trace', 'ends_of',
            'describe', 'count_parameter_layers', 'explain_failure', 'torch_graph', 'run_or_retry']
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #f1c71527
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #e19fff32
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Any
 from .depth import LayerGraph
 from .forward_pass import as_arguments
 from .undisturbed import (
-    undisturbed, uniform_experts, with_zeros, without_meta)
+    is_unsplit, undisturbed, uniform_experts, with_zeros, without_meta)
 
 # %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #12bcba3e
 _WEIGHT = re.compile(r"(?<!re)(mm|mv|matmul|linear\w*|conv\w*|embedding|embedding_bag\w*|trilinear"
@@ -431,7 +431,7 @@ def main_outputs(output: Any) -> list[Any]:
         return find_tensors(list(vars(output).values()))
     return find_tensors(output)
 
-# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #5ef46910
+# %% ../../nbs/2_anatomy/05a_torch_graph.ipynb #565b5ee5
 def run_trace(model: Any, arguments: tuple, options: dict[str, Any]) -> LayerGraph:
     """Run one forward pass and return the graph; an exception comes back with the layer's name."""
     from torch.nn.modules import module as hooks
@@ -441,6 +441,9 @@ def run_trace(model: Any, arguments: tuple, options: dict[str, Any]) -> LayerGra
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (),
                                kwargs: Any = None) -> Any:
+            if is_unsplit(operation):
+                with self:
+                    return operation.decompose(*args, **(kwargs or {}))
             output = operation(*args, **(kwargs or {}))
             trace.operate(operation, (*args, *kwargs.values()) if kwargs else args, output)
             return output

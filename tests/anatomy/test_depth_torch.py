@@ -508,3 +508,14 @@ def test_random_networks(seed, device):
         in_torch(lines).to(device), torch.zeros(2, 4))
     for key in ("weighted", "with_parameters", "nonlinear", "path_lengths"):
         assert getattr(report, key) == getattr(expected, key), (key, lines)
+
+
+def test_a_forward_in_inference_mode_is_as_deep():
+    class Decorated(nn.TransformerEncoderLayer):
+        @torch.inference_mode()
+        def forward(self, x):
+            return super().forward(x)
+
+    shape = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
+    report = measure_depth(Decorated(**shape), torch.ones(2, 4, 8))
+    assert (report.weighted, report.paths) == (4, 8)  # query, key or value, or around; then the MLP

@@ -401,3 +401,10 @@ def test_report_speaks_all_forms():
     assert "gradients" in report.to_markdown() and "activations" in report._repr_html_()
     figure = report.plot()
     assert "GB" in figure.axes[0].get_xlabel()
+
+
+def test_the_optimizer_may_be_written_as_torch_writes_it():
+    model = nn.Linear(4, 2)
+    states = {name: estimate_memory(model, optimizer=name).optimizer_states
+              for name in ("AdamW", "SGD", "adamw", "sgd")}
+    assert states["AdamW"] == states["adamw"] > states["SGD"] == states["sgd"] == 0
