@@ -103,7 +103,7 @@ def _fill(template: str, values: dict[str, Any]) -> str:
 
     return _HOLE.sub(write, template)
 
-# %% ../../nbs/core/messages.ipynb #44eeebf7
+# %% ../../nbs/core/messages.ipynb #af0e9feb
 @cache
 def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
     """(pattern, holes, translation) of each template with holes, the most literal one first."""
@@ -114,7 +114,9 @@ def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
         if len(pieces) > 1 and any(letter.isalpha() for letter in literal):
             holes = [match[1] for match in _HOLE.finditer(english)]
             keys = [key or str(index) for index, key in enumerate(holes)]
-            pattern = re.compile("(.*?)".join(map(re.escape, pieces)), re.S)
+            gaps = ["([a-z]{0,3})" if key == "plural" else "(.*?)" for key in keys] + [""]
+            pattern = re.compile("".join(re.escape(piece) + gap
+                                         for piece, gap in zip(pieces, gaps)), re.S)
             found.append((len(literal), pattern, keys, translation))
     return [entry[1:] for entry in sorted(found, key=lambda entry: -entry[0])]
 
