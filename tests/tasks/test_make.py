@@ -192,7 +192,21 @@ def test_widgets_and_streams_are_stored_alike_on_every_run(chapters):
     first = path.read_text()
     make.run([str(path)])
     assert path.read_text() == first and stored(path) == "one\ntwo\n"
-    assert json.loads(first)["metadata"]["widgets"]
+    assert "widget" not in json.dumps([json.loads(first)["metadata"],
+                                       json.loads(first)["cells"][0]["outputs"]])
+
+
+def test_what_else_a_widgets_output_holds_is_stored(chapters):
+    path, = chapters("import ipywidgets\nfrom IPython.display import display\n"
+                     "class Quiz(ipywidgets.VBox):\n"
+                     "    def _repr_mimebundle_(self, **options):\n"
+                     "        bundle = super()._repr_mimebundle_(**options)\n"
+                     "        return {**bundle, 'text/markdown': '1. Which layer?'}\n"
+                     "Quiz()")
+    make.run([str(path)])
+    output, = json.loads(path.read_text())["cells"][0]["outputs"]
+    assert "".join(output["data"]["text/markdown"]) == "1. Which layer?"
+    assert make.WIDGET not in output["data"]
 
 
 def test_a_folded_cell_stays_folded(chapters):
