@@ -100,8 +100,29 @@ def _bare(markdown: str) -> str:
     """Markdown as plain text, for the label of a radio button."""
     return re.sub(r"[`*]", "", markdown)
 
-# %% ../../nbs/classroom/quiz.ipynb #69a0056b
-_STYLE = """<style>
+# %% ../../nbs/classroom/quiz.ipynb #ae236333
+_KEYS = """
+const quiz = this.closest('.course-quiz');
+const join = () => quiz.querySelectorAll('.course-quiz-block').forEach(block => {
+  const question = block.querySelector('.course-quiz-question');
+  question.id ||= 'course-quiz-' + Math.random().toString(36).slice(2);
+  block.setAttribute('role', 'group');
+  block.setAttribute('aria-labelledby', question.id);
+  block.querySelectorAll('.widget-radio-box').forEach(box => {
+    box.setAttribute('role', 'radiogroup');
+    box.setAttribute('aria-labelledby', question.id);
+    box.querySelectorAll('input').forEach(input => { input.name = question.id; });
+  });
+});
+quiz.addEventListener('focusin', join);
+quiz.addEventListener('keydown', event => {
+  if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+});
+setTimeout(join, 500);
+"""
+
+# %% ../../nbs/classroom/quiz.ipynb #c0061ee1
+_STYLE = """
 .course-quiz { max-width: 48em; }
 .course-quiz .widget-html-content, .course-quiz .widget-htmlmath-content,
 .course-quiz label, .course-quiz .widget-label {
@@ -122,7 +143,7 @@ _STYLE = """<style>
   outline-offset: 2px; }
 .course-quiz-verdict { border-left: 4px solid #6E6E6E; padding: 0.1em 0.8em; margin: 0.3em 0; }
 .course-quiz-right { border-color: #009E73; } .course-quiz-wrong { border-color: #D55E00; }
-</style>"""
+"""
 
 
 def _verdict_html(verdict: Verdict) -> str:
@@ -164,7 +185,7 @@ def _order_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[
         return "".join(chosen.get(place, "") for place in range(1, len(letters) + 1))
     return widgets.VBox(list(lists.values())), read
 
-# %% ../../nbs/classroom/quiz.ipynb #4f52cf58
+# %% ../../nbs/classroom/quiz.ipynb #7cc7bed7
 _CONTROLS = {"choice": _choice_control, "number": _number_control, "order": _order_control}
 
 
@@ -177,7 +198,8 @@ class _Page:
         self.widgets, self.total = widgets, len(questions)
         self.score = widgets.HTML()
         blocks = [self._block(number, question) for number, question in enumerate(questions, 1)]
-        self.view = widgets.VBox([widgets.HTML(_STYLE), *blocks, self.score])
+        style = widgets.HTML(f'<style onload="{escape(_KEYS)}">{_STYLE}</style>')
+        self.view = widgets.VBox([style, *blocks, self.score])
         self.view.add_class("course-quiz")
 
     def _block(self, number: int, question: dict[str, Any]) -> Any:
@@ -197,7 +219,9 @@ class _Page:
         if question["kind"] == "number":  # Enter in the field answers too
             control.children[0].on_msg(
                 lambda _, content, __: take() if content.get("event") == "submit" else None)
-        return self.widgets.VBox([asked, control, button, verdict])
+        block = self.widgets.VBox([asked, control, button, verdict])
+        block.add_class("course-quiz-block")
+        return block
 
     def _judged(self, question: dict[str, Any], given: Any) -> Verdict:
         """Judge, remember and count."""
