@@ -4,7 +4,9 @@
 __all__ = ['WHAT_GROWS', 'LENET5_BY_HAND', 'VGG16_POOLED', 'LLAMA_BLOCK', 'LORA_RANKS', 'FINER_EXPERTS', 'MY_COUNTER',
            'EXERCISES', 'LESSON']
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #e74bba2c
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #835bcc03
+from functools import cache
+
 from ..exercises import (
     Exercise, Lesson, Property, Wrong, WrongAnswer, number)
 
@@ -14,7 +16,8 @@ def _none_of(wrong_answers):
     return tuple(Property("", lambda answer, rng, wrong=wrong: answer != wrong.answer(),
                           wrong.message) for wrong in wrong_answers)
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #fb880308
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #a3e739ce
+@cache
 def _grown():
     """Parameters before and after each change, counted: name -> (before, after)."""
     from course_lib import count_parameters
@@ -37,7 +40,7 @@ def _guessed(change):
         return answer[change] == truth
     return holds
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #d47a1586
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #f52e3684
 _IMAGE = ("Your guess for `image` does not hold. Look at the shape of a convolution's kernel: does "
           "the image's size stand in it?")
 _HEADS = ("Your guess for `heads` does not hold. The width is cut into heads: write down the "
@@ -58,7 +61,8 @@ def _guesses(**changed):
 
 
 WHAT_GROWS = Exercise(
-    name="what_grows", chapter="06_parameters", title="What grows?", minutes=5, difficulty=1,
+    name="what_grows", chapter="06_parameters", title="What grows, and what does not",
+    minutes=5, difficulty=1,
     trains="telling parameters from work", variable="what_grows",
     properties=(
         Property("is a dict with a guess for each of the five changes",
@@ -88,7 +92,7 @@ what_grows = {"image": "same", "heads": "same", "steps": "same",
         WrongAnswer("gates make up for units", lambda: _guesses(units="same"), _UNITS,
                     "Whoever has just learnt \"same, same, same\" goes on with it.")))
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #fa2fe470
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #2451427b
 _LENET5_WRONG = (
     WrongAnswer(
         "forgets the biases",
@@ -116,6 +120,7 @@ _LENET5_WRONG = (
         "In a linear layer every output has weights of its own, and so it should be here."))
 
 
+@cache
 def _lenet5():
     """What the library counts on a LeNet-5 that it builds."""
     from course_lib import count_parameters
@@ -136,7 +141,8 @@ lenet5_count = ((6 * 1 * 5 * 5 + 6) + (16 * 6 * 5 * 5 + 16)
 ''',
     wrong_answers=_LENET5_WRONG)
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #1bfb59ef
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #81bb0041
+@cache
 def _vgg16():
     """VGG-16's count, and its largest row."""
     from course_lib import count_parameters
@@ -272,10 +278,11 @@ def llama_block(d, m, heads, kv_heads):
                         2 * d * d + 2 * d * d * kv // heads + 3 * d * m + 4 * d), _SMALL,
                     "LayerNorm has two numbers for each feature, RMSNorm has one.")))
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #6dbe29b1
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #e24ef54d
 _BUDGET = 1_000_000
 
 
+@cache
 def _per_rank(*names):
     """Numbers that LoRA trains for each unit of rank, over all of GPT-2's layers so named."""
     from course_lib.anatomy.model_sources import load_model
@@ -352,7 +359,8 @@ lora_ranks = (1_000_000 // attention, 1_000_000 // all_four)
         "Rank {rank} trains {trained:,} numbers there, more than a million.",
         "27.1 is rounded as in school, or \"a little more\" is not taken for a limit.")))
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #bf348ce5
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #4ad2de5a
+@cache
 def _mixtral(experts=8, working=2, m=14336):
     """Mixtral's table with other experts, from its configuration."""
     from course_lib import count_parameters
