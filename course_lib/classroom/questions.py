@@ -285,7 +285,7 @@ def judge(question: dict[str, Any], given: Any) -> Verdict:
     except ValueError as error:
         return Verdict("unclear", str(error))
 
-# %% ../../nbs/classroom/questions.ipynb #6d58b7a3
+# %% ../../nbs/classroom/questions.ipynb #6fb791fa
 def quiz_faults(quiz: Any, *, scope: dict[str, Any] | None = None) -> list[str]:
     """Everything in a quiz that its author should mend.
 
@@ -328,7 +328,7 @@ def quiz_faults(quiz: Any, *, scope: dict[str, Any] | None = None) -> list[str]:
 def _deepest(error: Any) -> Any:
     """The complaint behind "matches none of the three kinds": that of the kind that was meant."""
     kinds = {"choice": 0, "number": 1, "order": 2}
-    meant = error.instance.get("kind") if isinstance(error.instance, dict) else None
+    meant = error.instance.get("kind", "") if isinstance(error.instance, dict) else ""
     inner = [each for each in error.context if each.relative_schema_path[0] == kinds.get(meant)]
     return _deepest(inner[0]) if inner else error
 

@@ -58,7 +58,7 @@ def _attempt(question: dict[str, Any], given: Any) -> Verdict:
     unsaved = "" if saved else " " + translate("(This answer could not be saved.)")
     return Verdict(verdict.state, verdict.message + unsaved)
 
-# %% ../../nbs/classroom/quiz.ipynb #6f8dab33
+# %% ../../nbs/classroom/quiz.ipynb #5bb8bef4
 _EXAMPLES = {"choice": '"b"', "number": '"1,000"', "order": '"b a c …"'}
 
 
@@ -66,7 +66,8 @@ def _question_text(number: int, question: dict[str, Any]) -> str:
     """One question for a terminal."""
     lines = [f"{number}. {translate(question['question'])}"]
     lines += [f"   {letter}) {translate(text)}" for letter, text in lettered(question).items()]
-    return "\n".join([*lines, f"   → answer({question['name']!r}, {_EXAMPLES[question['kind']]})"])
+    how = f"answer(\"{question['name']}\", {_EXAMPLES[question['kind']]})"
+    return "\n".join([*lines, f"   → {how}"])
 
 
 def _question_markdown(number: int, question: dict[str, Any]) -> str:
@@ -121,7 +122,7 @@ quiz.addEventListener('keydown', event => {
 setTimeout(join, 500);
 """
 
-# %% ../../nbs/classroom/quiz.ipynb #c0061ee1
+# %% ../../nbs/classroom/quiz.ipynb #183ce80a
 _STYLE = """
 .course-quiz { max-width: 48em; }
 .course-quiz .widget-html-content, .course-quiz .widget-htmlmath-content,
@@ -132,7 +133,7 @@ _STYLE = """
 .course-quiz .widget-radio, .course-quiz .widget-dropdown { width: auto; height: auto; }
 .course-quiz .widget-radio-box label { height: auto; line-height: 1.5; padding: 0.15em 0;
   display: flex; align-items: flex-start; }
-.course-quiz .widget-radio-box input { float: none; flex: none; height: 1.5em;
+.course-quiz .widget-radio-box input { order: -1; flex: none; height: 1.5em;
   margin-right: 0.6em; }
 .course-quiz .widget-dropdown { flex-direction: row-reverse; justify-content: flex-end; }
 .course-quiz .widget-dropdown select { width: 4.5em; flex: none; margin-right: 0.6em; }
@@ -151,7 +152,7 @@ def _verdict_html(verdict: Verdict) -> str:
     return (f'<div role="alert" class="course-quiz-verdict course-quiz-{verdict.state}">'
             f"<strong>{escape(verdict.headline)}</strong> {_html(verdict.message)}</div>")
 
-# %% ../../nbs/classroom/quiz.ipynb #eecb9dce
+# %% ../../nbs/classroom/quiz.ipynb #b5df55bb
 def _choice_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """Radio buttons; formulas, which a label cannot show, are listed above them."""
     options = {letter: translate(text) for letter, text in lettered(question).items()}
@@ -166,7 +167,8 @@ def _choice_control(widgets: Any, question: dict[str, Any], label: str) -> tuple
 
 def _number_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """A text field, with the unit behind it."""
-    field = widgets.Text(description=translate("Your number:"), tooltip=label)
+    field = widgets.Text(description=translate("Your number:"), tooltip=label,
+                         style={"description_width": "initial"})
     unit = widgets.HTML(escape(translate(question.get("unit", ""))))
     return widgets.HBox([field, unit]), lambda: field.value
 
@@ -185,7 +187,7 @@ def _order_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[
         return "".join(chosen.get(place, "") for place in range(1, len(letters) + 1))
     return widgets.VBox(list(lists.values())), read
 
-# %% ../../nbs/classroom/quiz.ipynb #7cc7bed7
+# %% ../../nbs/classroom/quiz.ipynb #3b734545
 _CONTROLS = {"choice": _choice_control, "number": _number_control, "order": _order_control}
 
 
@@ -210,7 +212,7 @@ class _Page:
         asked.add_class("course-quiz-question")
         control, read = _CONTROLS[question["kind"]](self.widgets, question, label)
         button = self.widgets.Button(description=translate("Answer question {n}", n=number),
-                                     layout={"width": "auto"})
+                                     layout={"width": "auto", "align_self": "flex-start"})
         verdict = self.widgets.HTMLMath()
 
         def take(*_: Any) -> None:
