@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# %% ../../nbs/classroom/strings.ipynb #fc412e3a
+# %% ../../nbs/classroom/strings.ipynb #1f815aa7
 PLURAL = "plural"  # the name of a hole that a translation may leave out
 
 
@@ -55,14 +55,14 @@ def as_template(node: ast.AST) -> str | None:
     text, used = "", dict[str, int]()
     for part in node.values:
         if isinstance(part, ast.Constant):
-            text += part.value
+            text += str(part.value)
         elif isinstance(part, ast.FormattedValue):
             name = _hole_name(part.value)
             used[name] = used.get(name, 0) + 1
             text += "{" + name + (str(used[name]) if used[name] > 1 else "") + "}"
     return text
 
-# %% ../../nbs/classroom/strings.ipynb #9c75ce26
+# %% ../../nbs/classroom/strings.ipynb #73c01507
 _DRAWING = {"set_xlabel", "set_ylabel", "set_title", "set_label", "suptitle", "supxlabel", "title",
             "supylabel", "text", "annotate", "legend", "set_xticklabels", "set_yticklabels",
             "figtext", "xlabel", "ylabel", "Table", "translate", "Wrong", "TabularReport", "bar",
@@ -76,8 +76,9 @@ _CODE_CALLS = {"compile", "match", "search", "fullmatch", "sub", "findall", "fin
                "filterwarnings", "simplefilter", "startswith", "endswith", "getattr", "hasattr",
                "split", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "replace",
                "add_parser", "register", "encode", "decode", "write_text", "import_module",
-               "fetch", "NamedTuple", "GridBox", "Layout", "TypeVar", "setattr", "isinstance", "measure_depth",
-               "count_parameters", "load_model", "literal_eval", "Path", "environ", "dtype"}
+               "fetch", "NamedTuple", "GridBox", "Layout", "TypeVar", "setattr", "isinstance",
+               "measure_depth", "count_parameters", "load_model", "literal_eval", "Path", "environ",
+               "dtype"}
 _CODE = re.compile(r"\\[a-zA-Z(.]|\(\?|^\s*(import|from|def|class) |<\w+[ >]|://|^offset points$"
                    r"|[;{]\s*\w+(-\w+)*:\s|^[a-z-]+: ?[\w#-]+;|^repeat\(")
 

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['ROOT', 'LANGUAGE', 'SCREEN', 'SCREEN_WORDS', 'Found', 'NEAR', 'po_path', 'translated_notebooks', 'extract', 'merge',
            'compile_catalogue', 'sources', 'read_translations', 'entry_faults', 'state', 'catalogue_path', 'update',
-           'main']
+           'main', 'build_chinese']
 
 # %% ../../nbs/classroom/translation.ipynb #dacce4de
 import difflib
@@ -23,13 +23,14 @@ from ..core.files import write_atomically
 from ..core.frameworks import require
 from ..core.tables import Table
 
-# %% ../../nbs/classroom/translation.ipynb #25df455e
+# %% ../../nbs/classroom/translation.ipynb #8dc59823
 ROOT = Path(core.__file__).resolve().parents[2]
 LANGUAGE = "zh_CN"
 SCREEN = "on screen"  # the kind of text that is looked up while the course runs
 SCREEN_WORDS = ("input", "hidden", "output", "yes", "no", "unknown", "trained", "frozen", "tied",
                 "buffer", "trainable", "parameters", "share", "role", "total", "layer", "layers")
-_TOOLS = {"texts.py", "strings.py", "translation.py", "translation_faults.py", "terms.py", "chinese.py"}
+_TOOLS = {"texts.py", "strings.py", "terms.py", "translation.py", "translation_faults.py",
+          "chinese.py"}  # what only translators see
 
 
 def po_path(notebook: Path, root: Path = ROOT) -> Path:
@@ -416,6 +417,12 @@ def main(arguments: list[str] | None = None) -> int:
     table, faults = update()
     print(table.to_text(), *faults, sep="\n")
     return int(bool(faults))
+
+# %% ../../nbs/classroom/translation.ipynb #c16b26e5
+def build_chinese(folder: Any, **options: Any) -> dict[str, str]:
+    """Build the Chinese notebooks in a folder: see `course_lib.classroom.chinese`."""
+    from course_lib.classroom import chinese
+    return chinese.build_chinese(folder, **options)
 
 # %% ../../nbs/classroom/translation.ipynb #ab432a1d
 if __name__ == "__main__" and "__file__" in globals():  # a notebook is no command
