@@ -13,7 +13,7 @@ from ..core.files import data_path
 from ..core.messages import language
 from ..core.tables import Table
 
-# %% ../../nbs/classroom/terms.ipynb #3486cd50
+# %% ../../nbs/classroom/terms.ipynb #5e3df982
 @dataclass(frozen=True)
 class Term:
     """A term of the field in both languages.
@@ -32,6 +32,8 @@ class Term:
         Renderings that are never right; the key ``not`` in the file.
     chapter : str
         Where the course introduces it; empty for a word of the field.
+    everyday : bool
+        A word with other senses in plain English, such as "share": shown to readers, not checked.
     """
 
     term: str
@@ -41,6 +43,7 @@ class Term:
     also: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
     chapter: str = ""
+    everyday: bool = False
 
 
 @cache
@@ -55,10 +58,10 @@ def read_terms() -> tuple[Term, ...]:
     entries = json.loads(data_path("glossary.json").read_text(encoding="utf-8"))
     terms = [Term(entry["term"], entry["zh"], entry["definition"], entry["definition_zh"],
                   tuple(entry.get("also", ())), tuple(entry.get("not", ())),
-                  entry.get("chapter", "")) for entry in entries]
+                  entry.get("chapter", ""), entry.get("everyday", False)) for entry in entries]
     return tuple(sorted(terms, key=lambda term: term.term.lower()))
 
-# %% ../../nbs/classroom/terms.ipynb #1263106e
+# %% ../../nbs/classroom/terms.ipynb #0b0e9655
 def _without_code(text: str) -> str:
     """The words of a text, without code, formulas, comments, tags and targets of links."""
     return re.sub(r"`[^`]*`|\$[^$]*\$|<!--.*?-->|</?[a-zA-Z][^<>]*>|\]\([^)]*\)|\{\w*\}", " ", text,
@@ -94,7 +97,8 @@ def term_faults(text: str, translation: str) -> list[str]:
     if not re.search("[\u3400-\u9fff]", chinese):
         return []
     faults, spaceless = [], chinese.replace(" ", "")
-    for term in sorted(read_terms(), key=lambda term: -len(term.term)):
+    checked = [term for term in read_terms() if not term.everyday]
+    for term in sorted(checked, key=lambda term: -len(term.term)):
         english, found = _pattern(term.term).subn("\0", english)
         accepted = [term.zh, *term.also]
         if found and not any(each.replace(" ", "") in spaceless for each in accepted):
