@@ -264,7 +264,7 @@ def due_on(answers: Sequence[tuple[date, bool]]) -> date | None:
             due = day + timedelta(days=DAYS[box - 1])
     return due
 
-# %% ../../nbs/classroom/progress.ipynb #76b6fb65
+# %% ../../nbs/classroom/progress.ipynb #350a6bd7
 _PAUSE = timedelta(minutes=15)
 
 
@@ -272,18 +272,21 @@ def _moment(event: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(event["time"])
 
 
-def minutes(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+def minutes(found: Sequence[dict[str, Any]], *, by: str = "chapter") -> dict[str, float]:
     """Minutes of work on each chapter, estimated from below.
 
     Parameters
     ----------
     found : sequence of dict
-        Events, in any order.
+        Events of one learner, in any order.
+    by : {"chapter", "name"}
+        Whether the minutes are those of chapters, or of single exercises and questions.
 
     Returns
     -------
     dict
-        Chapter to minutes: the gaps of up to 15 minutes, each given to the event that ends it.
+        Chapter or name to minutes: the gaps of up to 15 minutes, each given to the event that
+        ends it.
 
     Examples
     --------
@@ -291,11 +294,11 @@ def minutes(found: Sequence[dict[str, Any]]) -> dict[str, float]:
     {'06': 9.0}
     """
     ordered = sorted(found, key=_moment)
-    total = {event["chapter"]: 0.0 for event in ordered}
+    total = {event[by]: 0.0 for event in ordered}
     for before, event in zip(ordered, ordered[1:]):
         gap = _moment(event) - _moment(before)
         if gap <= _PAUSE:
-            total[event["chapter"]] += gap.total_seconds() / 60
+            total[event[by]] += gap.total_seconds() / 60
     return total
 
 # %% ../../nbs/classroom/progress.ipynb #849f0a24
