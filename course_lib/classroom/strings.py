@@ -62,7 +62,7 @@ def as_template(node: ast.AST) -> str | None:
             text += "{" + name + (str(used[name]) if used[name] > 1 else "") + "}"
     return text
 
-# %% ../../nbs/classroom/strings.ipynb #73c01507
+# %% ../../nbs/classroom/strings.ipynb #360a4b26
 _DRAWING = {"set_xlabel", "set_ylabel", "set_title", "set_label", "suptitle", "supxlabel", "title",
             "supylabel", "text", "annotate", "legend", "set_xticklabels", "set_yticklabels",
             "figtext", "xlabel", "ylabel", "Table", "translate", "Wrong", "TabularReport", "bar",
@@ -80,7 +80,8 @@ _CODE_CALLS = {"compile", "match", "search", "fullmatch", "sub", "findall", "fin
                "measure_depth", "count_parameters", "load_model", "literal_eval", "Path", "environ",
                "dtype"}
 _CODE = re.compile(r"\\[a-zA-Z(.]|\(\?|^\s*(import|from|def|class) |<\w+[ >]|://|^offset points$"
-                   r"|[;{]\s*\w+(-\w+)*:\s|^[a-z-]+: ?[\w#-]+;|^repeat\(")
+                   r"|[;{]\s*\w+(-\w+)*:\s|^[a-z-]+: ?[\w#-]+;|^repeat\(|\bvar\(|=>|^[/#]|^```"
+                   r"|^<!|^[\w-]+:\d")
 
 
 def _is_language(text: str) -> bool:
@@ -107,7 +108,7 @@ def _is_word(text: str) -> bool:
     """Whether a literal is one plain word, as a label may be."""
     return bool(re.fullmatch(r"[A-Za-z][a-z]{2,}(-[a-z]+)*[:.]?", text))
 
-# %% ../../nbs/classroom/strings.ipynb #b6b54b95
+# %% ../../nbs/classroom/strings.ipynb #3546599d
 class _Walk(ast.NodeVisitor):
     """Collects the strings of a tree, in the order of the source."""
 
@@ -138,6 +139,20 @@ class _Walk(ast.NodeVisitor):
             if isinstance(part, ast.FormattedValue):
                 choices = [each for each in ast.walk(part.value) if isinstance(each, ast.IfExp)]
                 self.inside([side for each in choices for side in (each.body, each.orelse)], True)
+
+    def visit_Tuple(self, node: ast.Tuple | ast.List) -> None:
+        self.among(node.elts)
+
+    visit_List = visit_Tuple
+
+    def visit_Dict(self, node: ast.Dict) -> None:
+        self.among([key for key in node.keys if key is not None])
+        self.inside(node.values, bool(self.drawn))
+
+    def among(self, items: list[ast.expr]) -> None:
+        """Visit the items of a list: a single word beside a text is language too."""
+        texts = [as_template(item) or "" for item in items]
+        self.inside(items, bool(self.drawn) or any(map(_is_language, texts)))
 
     def visit_Name(self, node: ast.Name) -> None:
         if self.drawn:
@@ -180,6 +195,14 @@ class _Walk(ast.NodeVisitor):
 
     def visit_arguments(self, node: ast.arguments) -> None:
         return
+
+    def visit_Assign(self, node: ast.Assign | ast.AugAssign) -> None:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = {each.id for each in targets if isinstance(each, ast.Name)}
+        if not any("FONT" in name for name in names):
+            self.inside([node.value], bool(names & _DRAWN_KEYWORDS))
+
+    visit_AugAssign = visit_Assign
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
