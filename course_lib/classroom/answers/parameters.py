@@ -40,7 +40,7 @@ def _guessed(change):
         return answer[change] == truth
     return holds
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #f52e3684
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #bb1b8074
 _IMAGE = ("Your guess for `image` does not hold. Look at the shape of a convolution's kernel: does "
           "the image's size stand in it?")
 _HEADS = ("Your guess for `heads` does not hold. The width is cut into heads: write down the "
@@ -67,7 +67,7 @@ WHAT_GROWS = Exercise(
     properties=(
         Property("is a dict with a guess for each of the five changes",
                  lambda answer, rng: isinstance(answer, dict) and set(answer) == set(_CHANGES),
-                 "Hand in a dict with five keys: image, heads, steps, groups, units."),
+                 "Hand in a dict with five keys: `image`, `heads`, `steps`, `groups`, `units`."),
         Property("has no other guesses than more, fewer and same",
                  lambda answer, rng: set(map(str, answer.values())) <= {"more", "fewer", "same"},
                  "Each guess is one of the strings \"more\", \"fewer\" and \"same\"."),
@@ -491,13 +491,13 @@ def _each_meeting(model):
     """A counter that adds up whatever it meets."""
     return _walk(model, key=lambda parameter: object())
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #bdd57bc7
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #af9e940f
 _FROZEN = ("A frozen tensor is missing from the first number. A parameter that is not trained is "
            "still a parameter.")
 _BUFFERS = ("On a network with batch normalisation your total is off. Does a running mean get a "
             "gradient? Look at where you take tensors from.")
 _UNNAMED = ("On a network with an LSTM and a parameter of the model's own you miss some. Not every "
-            "parameter is called weight or bias, and not every one sits in a layer.")
+            "parameter is called `weight` or `bias`, and not every one sits in a layer.")
 _TIED = ("On a network whose output shares the embedding's matrix your total is off. How would you "
          "recognise a tensor that you have met before?")
 _SHAPES = ("Already a plain network is miscounted. Two different matrices can have the same shape "
@@ -511,7 +511,7 @@ MY_COUNTER = Exercise(
     properties=(
         Property("returns two whole numbers",
                  lambda answer, rng: [int(n) == n for n in answer(_network(rng))] == [True, True],
-                 "The function must return two whole numbers: (total, trainable)."),
+                 "The function must return two whole numbers: `(total, trainable)`."),
         Property("is right on a plain network", _counts(), _SHAPES),
         Property("counts frozen tensors in the total", _counts("frozen", part=0), _FROZEN),
         Property("leaves them out of the trainable ones", _counts("frozen"),
@@ -550,7 +550,7 @@ def my_counter(model):
                     "Many tools print the trainable ones as \"parameters\"."),
         WrongAnswer("counts what is saved", lambda: _saved, _BUFFERS,
                     "The file is taken for the model, and the file holds buffers."),
-        WrongAnswer("knows weight and bias only",
+        WrongAnswer("knows `weight` and `bias` only",
                     lambda: lambda model: _walk(model, names=("weight", "bias")), _UNNAMED,
                     "In a linear layer there is nothing else."),
         WrongAnswer("tells tensors apart by shape",
