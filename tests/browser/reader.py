@@ -30,8 +30,11 @@ SETTINGS = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"}}
 
 
 @contextmanager
-def server(root, home):
-    """JupyterLab as `make lab` starts it, over another folder; yields its address."""
+def server(root, home, **variables):
+    """JupyterLab as `make lab` starts it, over another folder; yields its address.
+
+    The variables are added to its environment.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     for name, values in SETTINGS.items():
@@ -39,7 +42,8 @@ def server(root, home):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     environment = {**os.environ, **make.repeatable_environment()}
-    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
+    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home),
+                    **variables}
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}",
                f"--IdentityProvider.token={TOKEN}"]
     with open(home / "server.log", "w") as log:
