@@ -221,7 +221,7 @@ def format_bytes(count: int | None) -> str:
             return f"{count / size:.4g} {unit}"
     return f"{count} B"
 
-# %% ../../nbs/2_anatomy/08a_memory.ipynb #25c34419
+# %% ../../nbs/2_anatomy/08a_memory.ipynb #fcc02db5
 @dataclass(repr=False)
 class MemoryReport(Report):
     """What a step of training or inference holds, in bytes.
@@ -286,7 +286,7 @@ class MemoryReport(Report):
         lines.append(["total", self.total, known, "if all were there at once"])
         notes = [f"peak of one step: {format_bytes(self.peak)}"] if self.peak else []
         notes += [f"attention: {self.attention}"] if self.attention else []
-        return Table(["part", "bytes", "", "made of"], lines, f"Memory of {self.model}", notes)
+        return Table(["part", "bytes", "size", "made of"], lines, f"Memory of {self.model}", notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""

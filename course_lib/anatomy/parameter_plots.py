@@ -179,7 +179,7 @@ def _collapse(box: _Box) -> _Box:
         boxes = _children(box)
     return box
 
-# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #a4ab5443
+# %% ../../nbs/2_anatomy/06k_parameter_plots.ipynb #0b5a0355
 _HUES = ["sky", "orange", "green", "purple", "blue", "vermilion", "grey"]
 
 
@@ -194,7 +194,7 @@ def _draw_box(axes: Any, box: _Box, level: int, top: float, total: int, hue: str
     """Draw one box, with its label if there is room."""
     share = box.count / total
     axes.bar(level, share, bottom=top, width=0.99, align="edge", color=_tint(hue, level),
-             edgecolor="white", linewidth=0.8 if share > 0.01 else 0)
+             edgecolor=PALETTE["grey"], linewidth=0.6 if share > 0.01 else 0)
     if share > 0.028:
         times = f" ({box.times}×)" if box.times > 1 else ""
         said = f"{_short(box.label, 20)}{times}  {percent(share)}"
