@@ -3,21 +3,24 @@
 # %% auto #0
 __all__ = ['Answer', 'fit_table', 'main']
 
-# %% ../../nbs/classroom/command_line.ipynb #4f6d28ed
+# %% ../../nbs/classroom/command_line.ipynb #a7a761b5
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
-import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..core.tables import Table, format_cell
+from ..core.messages import set_language, translate
+from ..core.tables import Table, _width
 
-# %% ../../nbs/classroom/command_line.ipynb #057cdd3f
+# %% ../../nbs/classroom/command_line.ipynb #1961d218
 def _levels(widths: Sequence[int], flexible: Sequence[int], room: int) -> list[int]:
     """Take columns away from the widest flexible column until all fit, or none can give more."""
     widths = list(widths)
@@ -32,11 +35,28 @@ def _levels(widths: Sequence[int], flexible: Sequence[int], room: int) -> list[i
 
 def _cut(text: str, width: int, keep_end: bool) -> str:
     """Shorten a text, with an ellipsis where something went missing."""
-    if len(text) <= width:
+    if _width(text) <= width:
         return text
-    return f"…{text[len(text) - width + 1:]}" if keep_end else f"{text[:width - 1]}…"
+    while _width(text) > width - 1:
+        text = text[1:] if keep_end else text[:-1]
+    return f"…{text}" if keep_end else f"{text}…"
 
-# %% ../../nbs/classroom/command_line.ipynb #ee9e8012
+# %% ../../nbs/classroom/command_line.ipynb #7dd92312
+_WIDE = "\u2e80-\u9fff\uff00-\uffef"  # Chinese characters, and their punctuation
+
+
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Break a text into lines of at most so many columns; `indent` opens all but the first."""
+    lines, line = [], ""
+    for piece in re.findall(rf"\s+|[{_WIDE}]|[^\s{_WIDE}]+", text):
+        if _width(line + piece.rstrip()) > width and line.strip():
+            lines.append(line.rstrip())
+            line = indent + piece.lstrip()
+        else:
+            line += piece
+    return [*lines, line.rstrip()]
+
+# %% ../../nbs/classroom/command_line.ipynb #4f2b6cef
 def fit_table(table: Table, width: int, *, expendable: Sequence[str] = (),
               at_least: int = 20) -> Table:
     """Shorten the texts of a table so that its lines fit a terminal.
@@ -65,9 +85,9 @@ def fit_table(table: Table, width: int, *, expendable: Sequence[str] = (),
     ────────────────────────
     fc         6  in_featur…
     """
-    cells = [[format_cell(value) for value in row] for row in table.rows]
-    lines = [list(table.headers), *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(table.headers))]
+    shown = table.in_readers_language()
+    lines = [list(shown.headers), *shown._cells]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(table.headers))]
     flexible = [index for index in range(len(widths))
                 if not any(isinstance(row[index], (int, float)) for row in table.rows)]
     fitted = _levels(widths, flexible, width)
@@ -75,10 +95,9 @@ def fit_table(table: Table, width: int, *, expendable: Sequence[str] = (),
     if spare and any(fitted[i] < min(at_least, widths[i]) for i in range(len(widths))):
         return fit_table(_without(table, spare), width, expendable=expendable, at_least=at_least)
     rows = [[_cut(value, fitted[i], keep_end=i == 0) if i in flexible else row[i]
-             for i, value in enumerate(texts)] for row, texts in zip(table.rows, cells)]
-    notes = [line for note in table.notes
-             for line in textwrap.wrap(note, width, subsequent_indent="    ") or [""]]
-    return Table(table.headers, rows, "\n".join(textwrap.wrap(table.title, width)), notes)
+             for i, value in enumerate(texts)] for row, texts in zip(table.rows, shown._cells)]
+    notes = [line for note in shown.notes for line in _wrap(note, width, indent="    ")]
+    return Table(shown.headers, rows, "\n".join(_wrap(shown.title, width)), notes)
 
 
 def _without(table: Table, header: str) -> Table:
@@ -87,8 +106,8 @@ def _without(table: Table, header: str) -> Table:
     return Table([table.headers[index] for index in left],
                  [[row[index] for index in left] for row in table.rows], table.title, table.notes)
 
-# %% ../../nbs/classroom/command_line.ipynb #9c81c997
-Answer = tuple[Any, Table]
+# %% ../../nbs/classroom/command_line.ipynb #555d8b7a
+Answer = tuple[Any, Table | str]
 
 
 def _params(options: argparse.Namespace) -> Answer:
@@ -158,15 +177,121 @@ def _names(options: argparse.Namespace) -> Answer:
              for framework, found in names.items() for name in found]
     return names, Table(["name"], lines)
 
-# %% ../../nbs/classroom/command_line.ipynb #4015d5d4
+# %% ../../nbs/classroom/command_line.ipynb #5a5051f6
+def _status(_: argparse.Namespace) -> Answer:
+    """What is solved, what is due for review, minutes."""
+    from course_lib.classroom.progress import status
+    report = status()
+    return report.to_dict(), report.table()
+
+
+def _export(options: argparse.Namespace) -> Answer:
+    """The record, written to a file."""
+    from course_lib.classroom.progress import events, export
+    path = export(options.file)
+    values = {"file": str(path), "events": len(events())}
+    return values, translate("{n} events were written to {file}.", n=values["events"], file=path)
+
+
+def _import(options: argparse.Namespace) -> Answer:
+    """An exported file, added to the record."""
+    from course_lib.classroom.progress import import_
+    report = import_(options.file)
+    return report.to_dict(), report.table()
+
+
+def _report(options: argparse.Namespace) -> Answer:
+    """A class's exported files, joined."""
+    from course_lib.classroom.report import class_report
+    report = class_report(options.folder)
+    table = report.table()
+    if options.out:
+        written = [translate("Written: {file}", file=path) for path in report.write(options.out)]
+        table = Table(table.headers, table.rows, table.title, [*table.notes, *written])
+    return report.to_dict(), table
+
+# %% ../../nbs/classroom/command_line.ipynb #b5176754
+def _reset(options: argparse.Namespace) -> Answer:
+    """The record erased, if that is what was meant."""
+    from course_lib.classroom.progress import data_folder, events, reset
+    count = len(events())
+    if not options.yes and not _agrees(count, data_folder()):
+        return {"erased": 0}, translate("Nothing was erased.")
+    reset(sure=True)
+    return {"erased": count}, translate("{n} events were erased.", n=count)
+
+
+def _agrees(count: int, folder: Path) -> bool:
+    """Whether the person at the terminal says yes."""
+    if not sys.stdin.isatty():
+        raise ValueError("reset asks before it erases, and there is no terminal to ask: "
+                         "add --yes if you are sure")
+    print(translate("This erases {n} events in {folder} for good; course-lib export FILE keeps "
+                    "a copy.", n=count, folder=folder), file=sys.stderr)
+    try:
+        said = input(translate("Erase them? [y/N]") + " ")
+    except EOFError:
+        return False
+    return said.strip().lower() in ("y", "yes", "是", "是的")
+
+# %% ../../nbs/classroom/command_line.ipynb #20bef151
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help in the reader's language, wrapped by what it takes on the screen."""
+
+    def start_section(self, heading: str | None) -> None:
+        own = {"options": translate("options"),
+               "positional arguments": translate("positional arguments")}
+        super().start_section(own.get(heading or "", heading))
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        super().add_usage(usage, actions, groups,
+                          translate("usage: ") if prefix is None else prefix)
+
+    def add_text(self, text: str | None) -> None:
+        if text and text != argparse.SUPPRESS:
+            text = translate(text)
+            text = text if "\n" in text else "\n".join(_wrap(text, self._width))
+        super().add_text(text)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return translate(action.help) if action.help else None
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(" ".join(text.split()), width)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its complaint instead of printing usage and leaving."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, add_help=False, allow_abbrev=False, formatter_class=_Help)
+        self.add_argument("-h", "--help", action="help", help="show this help and leave")
+        self.add_argument("--lang", choices=("zh", "en"), default=argparse.SUPPRESS,
+                          help="language of all output (default: COURSE_LANG, or the system's)")
+
     def error(self, message: str) -> Any:
         """Raise what would have been printed."""
-        raise ValueError(f"{message}; {self.prog} --help shows examples")
+        raise ValueError(translate("{complaint}; {command} --help shows examples",
+                                   complaint=_complaint(message), command=self.prog))
 
 
+def _complaint(message: str) -> str:
+    """A complaint of argparse in the reader's language; one that is not known stays as it is."""
+    known = {r"the following arguments are required: (.+)": translate("{what} is missing"),
+             r"unrecognized arguments: (.+)": translate("{what} is not known here"),
+             r"argument (\S+): expected one argument": translate("{what} needs a value"),
+             r"argument (\S+): invalid int value: (.+)":
+                 translate("{what} takes a whole number, not {given}"),
+             r"argument (\S+): invalid choice: (.+?) \(choose from (.+)\)":
+                 translate("{what} takes one of {allowed}, not {given}")}
+    for pattern, sentence in known.items():
+        match = re.fullmatch(pattern, message)
+        if match:
+            values = dict(zip(("what", "given", "allowed"), match.groups()))
+            return sentence.format(**values)
+    return message
+
+# %% ../../nbs/classroom/command_line.ipynb #fc0099b4
 _EXAMPLES = """\
 examples:
   course-lib params gpt2                      each layer, with a formula that was checked
@@ -177,58 +302,100 @@ examples:
   course-lib flops vit-base-patch16-224       arithmetic of one forward pass
   course-lib compare resnet50 keras:ResNet50  what differs, and why
   course-lib names                            all names that need no file
+  course-lib status                           what you solved, and what is due for review
+  course-lib export ada.jsonl                 your progress, for another machine or your teacher
+  course-lib report hand-ins --out report     a class's progress, by question and by student
+  course-lib --lang zh status                 the same in Chinese
 
 MODEL is a name (keras:NAME for Keras), a folder with config.json, a .safetensors file or the
 index of a sharded checkpoint."""
 
-# %% ../../nbs/classroom/command_line.ipynb #4f30af66
+# %% ../../nbs/classroom/command_line.ipynb #cdc1ad86
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], *models: str,
-         sized: bool = False) -> argparse.ArgumentParser:
-    """Add one command with its models, its `--json`, and the size of its inputs if it has any."""
-    summary = (run.__doc__ or "").rstrip(".")
-    command = commands.add_parser(name, help=summary, description=run.__doc__, allow_abbrev=False)
+         help: str) -> argparse.ArgumentParser:
+    """Add one command with its models and its `--json`."""
+    command = commands.add_parser(name, help=help, description=f"{help}.")
     command.set_defaults(run=run, expendable=(), at_least=20)
     for model in models:
         command.add_argument(model, help="name, keras:NAME, folder, .safetensors file or its index")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    if sized:
-        command.add_argument("--batch-size", type=int, metavar="N", help="default: 1")
-        command.add_argument("--sequence-length", type=int, metavar="N",
-                             help="tokens, or frames of speech (default: 128)")
     return command
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = _Parser(
-        prog="course-lib", allow_abbrev=False, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="How deep is a network, and where do its trainable parameters sit?")
-    parser.add_argument("--version", action="version", version=f"course-lib {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    params = _add(commands, "params", _params, "model")
+def _add_size(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the size of a command's inputs."""
+    command.add_argument("--batch-size", type=int, metavar="N", help="default: 1")
+    command.add_argument("--sequence-length", type=int, metavar="N",
+                         help="tokens, or frames of speech (default: 128)")
+    return command
+
+
+def _add_models(commands: Any) -> None:
+    """The commands that look at a model."""
+    params = _add(commands, "params", _params, "model",
+                  help="Count the parameters of a model, layer by layer")
     params.add_argument("--by", choices=("kind", "role", "level", "block", "dtype"),
                         help="add the layers up")
     params.add_argument("--level", type=int, default=1, metavar="N",
                         help="depth of nesting for --by level (default: 1)")
     params.add_argument("--rows", action="store_true", help="do not fold repeated blocks")
     params.set_defaults(expendable=("trainable", "role"))
-    _add(commands, "depth", _depth, "model").set_defaults(expendable=("source",), at_least=60)
-    memory = _add(commands, "memory", _memory, "model", sized=True)
+    depth = _add(commands, "depth", _depth, "model",
+                 help="Measure how deep a model is, by every definition")
+    depth.set_defaults(expendable=("source",), at_least=60)
+    memory = _add_size(_add(commands, "memory", _memory, "model",
+                            help="Estimate the memory of training, or of inference"))
     memory.add_argument("--optimizer", metavar="NAME",
                         help="none, sgd, momentum, adam, adamw (default) or adamw8bit")
     memory.add_argument("--precision", metavar="TYPE",
                         help="fp32, bf16 or mixed (default: the model's own types)")
     memory.add_argument("--inference", action="store_true",
                         help="no gradients and no optimizer, but a cache of keys and values")
-    flops = _add(commands, "flops", _flops, "model", sized=True)
+    flops = _add_size(_add(
+        commands, "flops", _flops, "model",
+        help="Count the arithmetic of one forward pass, two FLOPs per multiply-add"))
     flops.add_argument("--rows", action="store_true", help="one line for each layer")
-    _add(commands, "compare", _compare, "a", "b")
-    names = _add(commands, "names", _names)
-    names.add_argument("--framework", choices=("torch", "keras"))
+    _add(commands, "compare", _compare, "a", "b",
+         help="Say how two models differ in their parameters, row by row, and why")
+    names = _add(commands, "names", _names,
+                 help="List the names of models that need no file and no download")
+    names.add_argument("--framework", choices=("torch", "keras"),
+                       help="only those of one framework")
+
+
+def _add_course(commands: Any) -> None:
+    """The commands that look at a learner, or at a class."""
+    _add(commands, "status", _status,
+         help="Show what you solved, what is due for review, and minutes, chapter by chapter")
+    export = _add(commands, "export", _export, help="Write your progress to a file")
+    export.add_argument("file", type=Path, help="a new file, or an export that is replaced")
+    added = _add(commands, "import", _import,
+                 help="Add an exported file to your progress on this machine")
+    added.add_argument("file", type=Path, help="what course-lib export wrote")
+    reset = _add(commands, "reset", _reset,
+                 help="Erase your progress on this machine, after asking")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    report = _add(commands, "report", _report,
+                  help="Join the exported progress of a class, by question and by student")
+    report.add_argument("folder", type=Path, help="with one exported file a student")
+    report.add_argument("--out", type=Path, metavar="FOLDER",
+                        help="write questions.csv, students.csv and report.html there")
+    report.set_defaults(expendable=("kind", "chapter"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="course-lib", epilog=_EXAMPLES,
+        description="How deep is a network, and where do its trainable parameters sit?")
+    parser.add_argument("--version", action="version", version=f"course-lib {__version__}",
+                        help="show the version and leave")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_models(commands)
+    _add_course(commands)
     return parser
 
-# %% ../../nbs/classroom/command_line.ipynb #a7da32f3
+# %% ../../nbs/classroom/command_line.ipynb #93433890
 def _text(options: argparse.Namespace) -> str:
     """Run the command and write its answer."""
     with warnings.catch_warnings():
@@ -236,6 +403,8 @@ def _text(options: argparse.Namespace) -> str:
         values, table = options.run(options)
     if options.json:
         return json.dumps(values, indent=2, ensure_ascii=False)
+    if isinstance(table, str):
+        return table
     if options.command == "names":
         return "\n".join(row[0] for row in table.rows)
     if sys.stdout.isatty():
@@ -257,7 +426,23 @@ def _write(text: str, as_json: bool) -> int:
         return 141  # 128 + SIGPIPE, as a shell reports it
     return 0
 
-# %% ../../nbs/classroom/command_line.ipynb #b49dbba7
+# %% ../../nbs/classroom/command_line.ipynb #3126e227
+@contextmanager
+def _spoken(arguments: list[str]) -> Iterator[None]:
+    """Everything inside in the language that --lang asks for, if it does."""
+    pairs = zip(arguments, arguments[1:] + [""])
+    asked = [value if word == "--lang" else word.removeprefix("--lang=")
+             for word, value in pairs if word == "--lang" or word.startswith("--lang=")]
+    if not asked or asked[-1] not in ("zh", "en"):  # anything else is the parser's to refuse
+        yield
+        return
+    set_language(asked[-1])
+    try:
+        yield
+    finally:
+        set_language(None)
+
+# %% ../../nbs/classroom/command_line.ipynb #0e874b6d
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "ABSL_MIN_LOG_LEVEL": "3",
           "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
@@ -283,6 +468,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    with _spoken(list(sys.argv[1:] if arguments is None else arguments)):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Answer, or say in one sentence why not; the exit status."""
     try:
         options = _parser().parse_args(arguments)
         return _write(_text(options), options.json)
@@ -294,7 +485,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sentence = str(error)
     except OSError as error:
         sentence = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
-    print("course-lib:", " ".join(sentence.split()), file=sys.stderr)
+    print("course-lib:", translate(" ".join(sentence.split())), file=sys.stderr)
     return 2
 
 # %% ../../nbs/classroom/command_line.ipynb #9b94c86d

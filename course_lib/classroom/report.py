@@ -18,9 +18,9 @@ from ..core.frameworks import require
 from ..core.messages import language, translate
 from ..core.tables import Report, Table, format_cell
 
-# %% ../../nbs/classroom/report.ipynb #066fc615
+# %% ../../nbs/classroom/report.ipynb #e00b4c0d
 Events = list[dict[str, Any]]
-_SUFFIXES = {".jsonl", ".json", ".txt"}
+_OURS = {"questions.csv", "students.csv", "report.html"}  # what the report itself writes
 
 
 def read_class(folder: str | os.PathLike) -> tuple[dict[str, Events], dict[str, str]]:
@@ -29,7 +29,7 @@ def read_class(folder: str | os.PathLike) -> tuple[dict[str, Events], dict[str, 
     Parameters
     ----------
     folder : path-like
-        With one exported file a student, in it or in folders inside it.
+        With one exported file a student, in it or in the folders inside it.
 
     Returns
     -------
@@ -48,18 +48,20 @@ def read_class(folder: str | os.PathLike) -> tuple[dict[str, Events], dict[str, 
     >>> read_class(tempfile.mkdtemp())
     ({}, {})
     """
-    root, students, set_aside = Path(folder), {}, {}
+    root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"folder {str(root)!r} is no folder: name the one that holds "
                                  "the students' exported files")
-    for path in sorted(root.rglob("*")):
+    students, set_aside = {}, {}
+    for path in sorted([*root.glob("*"), *root.glob("*/*")]):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() not in _SUFFIXES or not path.is_file() or path.name[0] == ".":
+        if path.name in _OURS or any(part[0] == "." for part in name.split("/")) or path.is_dir():
             continue
         try:
             students[name], _ = read_export(path)
         except (OSError, ValueError) as error:
-            set_aside[name] = str(error).replace(str(path), name)
+            reason = getattr(error, "strerror", "") or str(error)
+            set_aside[name] = reason.removeprefix(f"{str(path)!r} ")
     repeated = _repeated(students)
     kept = {name: found for name, found in students.items() if name not in repeated}
     return _by_student(kept), {**set_aside, **repeated}
@@ -174,7 +176,7 @@ def _csv(table: Table) -> bytes:
     frame = pandas.DataFrame(rows, columns=list(table.headers))
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
 
-# %% ../../nbs/classroom/report.ipynb #88104b10
+# %% ../../nbs/classroom/report.ipynb #46875cf3
 @dataclass(frozen=True, repr=False)
 class ClassReport(Report):
     """What a class answered, by question and by student.
@@ -194,7 +196,9 @@ class ClassReport(Report):
     def table(self) -> Table:
         """The questions, and below them what was left out."""
         notes = [translate("Left out: {file}: {reason}", file=name, reason=reason)
-                 for name, reason in self.set_aside.items()]
+                 for name, reason in list(self.set_aside.items())[:20]]
+        if len(self.set_aside) > 20:
+            notes.append(translate("{n} more files were left out.", n=len(self.set_aside) - 20))
         return Table(self.questions.headers, self.questions.rows, self.questions.title, notes)
 
     def to_dict(self) -> dict[str, Any]:
