@@ -2,8 +2,8 @@
 PYTHON ?= python3
 export LAB_ARGS
 
-help lab test check run bench clean:
+lab lab-zh edit print teacher translations run check test bench clean help:
 	@$(PYTHON) make.py $@
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check run bench clean
+.PHONY: lab lab-zh edit print teacher translations run check test bench clean help

@@ -214,13 +214,56 @@ def run_steps(steps):
 # --------------------------------------------------------------------- tasks
 
 def lab(arguments):
-    """Open the course in JupyterLab (LAB_ARGS="…" passes options on)"""
+    """Open the course in JupyterLab: work/en, a copy that keeps your answers"""
+    os.environ["COURSE_LANG"] = os.environ.get("COURSE_LANG") or "en"
+    return open_workspace("en", NOTEBOOKS, arguments)
+
+
+def lab_zh(arguments):
+    """打开中文课程：work/zh_CN，你的答案会保留 (the course in Chinese)"""
+    os.environ["COURSE_LANG"] = "zh_CN"
+    return open_workspace("zh_CN", chinese_notebooks(), arguments)
+
+
+def edit(arguments):
+    """Open the notebooks under nbs/ themselves, to change the course"""
+    os.environ["COURSE_LANG"] = os.environ.get("COURSE_LANG") or "en"
+    return open_lab(ROOT, chapters(), "edit", arguments)
+
+
+def open_workspace(language, source, arguments):
+    """Bring a workspace up to date with the course, say what changed, and open it."""
+    from course_lib.classroom import workspace
+
+    root = ROOT / "work" / language
+    try:
+        report = workspace.update(source, root)
+    except (OSError, ValueError) as error:
+        stop(str(error))
+    print(report, flush=True)
+    notebooks = [root / name for name in report.files if name.suffix == ".ipynb"]
+    return open_lab(root, notebooks, language, arguments)
+
+
+def chinese_notebooks():
+    """The folder of the Chinese notebooks; what is out of date in it is built and run again."""
+    from course_lib.classroom.chinese import build_chinese
+
+    folder = VENV / "home" / "zh_CN"
+    build_chinese(folder)
+    return folder
+
+
+def open_lab(root, notebooks, name, arguments):
+    """JupyterLab over a folder, its notebooks trusted so that tables and widgets show."""
     os.environ.update(private_folders(), **QUIET)
-    trust = [sys.executable, "-m", "jupyter", "trust"] + [str(path) for path in chapters()]
+    layouts = os.path.join(os.environ["JUPYTERLAB_WORKSPACES_DIR"], name)
+    os.environ["JUPYTERLAB_WORKSPACES_DIR"] = layouts  # each remembers its own open files
+    trust = [sys.executable, "-m", "jupyter", "trust"] + [str(path) for path in notebooks]
     subprocess.call(trust, stdout=subprocess.DEVNULL)
     options = shlex.split(os.environ.get("LAB_ARGS", ""), posix=os.name != "nt")
-    os.chdir(str(ROOT))
-    return replace_process(lab_command(options + arguments))
+    os.chdir(str(root))
+    return replace_process(lab_command(options + arguments, root))
 
 
 def lab_command(options=(), root=ROOT):
@@ -235,8 +278,9 @@ def lab_command(options=(), root=ROOT):
     folder = Path(private_folders()["JUPYTER_CONFIG_DIR"]) / "labconfig"
     folder.mkdir(exist_ok=True)
     write_whole(folder / "default_setting_overrides.json", json.dumps(settings, indent=1))
+    index = "index.ipynb" if (Path(root) / "index.ipynb").exists() else "nbs/index.ipynb"
     command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={root}",
-               "--LabApp.default_url=/lab/tree/nbs/index.ipynb"]
+               f"--LabApp.default_url=/lab/tree/{index}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     return command + list(options)
@@ -277,6 +321,41 @@ def bench(arguments):
     """The library beside its peers; writes the tables in benchmarks/"""
     os.environ.update(private_folders(), **QUIET)
     return subprocess.call([sys.executable, "-m", "benchmarks"] + arguments, cwd=str(ROOT))
+
+
+def translations(arguments):
+    """Bring nbs/locale up to date with the notebooks, check it, compile it"""
+    os.environ.update(private_folders(), **QUIET)
+    command = [sys.executable, "-m", "course_lib.classroom.translation"]
+    return subprocess.call(command + arguments, cwd=str(ROOT))
+
+
+def teacher(arguments):
+    """Write lesson sheets with all answers into teacher/"""
+    from course_lib.classroom.lesson_sheets import write_sheets
+
+    return write_pages(write_sheets, "teacher", arguments)
+
+
+def print_chapters(arguments):
+    """Write the chapters to print into print/: HTML and, with a Chromium, PDF"""
+    from course_lib.classroom.printing import print_course
+
+    return write_pages(print_course, "print", arguments)
+
+
+def write_pages(write, name, arguments):
+    """Write pages in the reader's language into a folder of the project, and name them."""
+    os.environ.update(private_folders(), **QUIET)
+    from course_lib.core.messages import language
+
+    source = chinese_notebooks() if language() == "zh_CN" else NOTEBOOKS
+    try:
+        for path in write(source, ROOT / name / language(), *arguments):
+            print(path.relative_to(ROOT))
+    except (OSError, ValueError) as error:
+        stop(str(error))
+    return 0
 
 
 def run(arguments):
@@ -371,9 +450,9 @@ def leave_out_widgets(notebook):
 
 
 def clean(arguments):
-    """Remove .venv, caches and build folders"""
+    """Remove .venv, caches, print/ and teacher/; your answers in work/ stay"""
     names = (".venv", "build", "dist", "course_lib.egg-info", "__pycache__",
-             ".pytest_cache", ".ruff_cache", ".mypy_cache")
+             ".pytest_cache", ".ruff_cache", ".mypy_cache", "print", "teacher")
     folders = [ROOT / name for name in names]
     for top in ("course_lib", "nbs", "tests", "benchmarks"):
         for name in ("__pycache__", ".ipynb_checkpoints"):
@@ -385,16 +464,19 @@ def clean(arguments):
 
 def show_help(arguments):
     """List the tasks"""
-    print("\n".join(f"make {name:<6} {task.__doc__}" for name, task in TASKS.items()))
+    for name, task in TASKS.items():
+        print(f"make {name:<12} {task.__doc__}")
     return 0
 
 
-TASKS = {"lab": lab, "test": test, "check": check, "run": run, "bench": bench, "clean": clean,
-         "help": show_help}
+TASKS = {"lab": lab, "lab-zh": lab_zh, "print": print_chapters, "teacher": teacher,
+         "edit": edit, "translations": translations, "run": run, "check": check, "test": test,
+         "bench": bench, "clean": clean, "help": show_help}
 
 
 def main(arguments):
     """Do one task, inside `.venv` where it needs the packages."""
+    sys.stdout.reconfigure(errors="replace")  # a Windows console may lack Chinese
     name, rest = (arguments or ["help"])[0], arguments[1:]
     if name not in TASKS:
         stop(f"There is no task {name!r}: choose one of {', '.join(TASKS)}.")

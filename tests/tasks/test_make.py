@@ -127,10 +127,14 @@ def test_a_readers_record_is_never_written(monkeypatch):
     assert make.repeatable_environment()["COURSE_DATA"] == first, "a child writes to the same one"
 
 
-def test_lab_opens_the_index_and_passes_options_on():
+def test_lab_opens_the_index_and_passes_options_on(tmp_path):
     command = make.lab_command(["--no-browser"])
     assert "--LabApp.default_url=/lab/tree/nbs/index.ipynb" in command
     assert command[-1] == "--no-browser"
+    (tmp_path / "index.ipynb").touch()
+    command = make.lab_command(root=tmp_path)
+    assert f"--ServerApp.root_dir={tmp_path}" in command
+    assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
 
 
 def test_root_is_allowed_only_to_root(monkeypatch):
