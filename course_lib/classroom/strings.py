@@ -62,7 +62,7 @@ def as_template(node: ast.AST) -> str | None:
             text += "{" + name + (str(used[name]) if used[name] > 1 else "") + "}"
     return text
 
-# %% ../../nbs/classroom/strings.ipynb #360a4b26
+# %% ../../nbs/classroom/strings.ipynb #45bdd075
 _DRAWING = {"set_xlabel", "set_ylabel", "set_title", "set_label", "suptitle", "supxlabel", "title",
             "supylabel", "text", "annotate", "legend", "set_xticklabels", "set_yticklabels",
             "figtext", "xlabel", "ylabel", "Table", "translate", "Wrong", "TabularReport", "bar",
@@ -80,8 +80,8 @@ _CODE_CALLS = {"compile", "match", "search", "fullmatch", "sub", "findall", "fin
                "measure_depth", "count_parameters", "load_model", "literal_eval", "Path", "environ",
                "dtype"}
 _CODE = re.compile(r"\\[a-zA-Z(.]|\(\?|^\s*(import|from|def|class) |<\w+[ >]|://|^offset points$"
-                   r"|[;{]\s*\w+(-\w+)*:\s|^[a-z-]+: ?[\w#-]+;|^repeat\(|\bvar\(|=>|^[/#]|^```"
-                   r"|^<!|^[\w-]+:\d")
+                   r"|[;{]\s*\w+(-\w+)*:[^;]+;|^[a-z-]+: ?[\w#-]+;|^repeat\(|\bvar\(|=>|^[/#]|^```"
+                   r"|^<!|^[\w-]+:\d|\(\.[+*]")
 
 
 def _is_language(text: str) -> bool:
@@ -108,7 +108,7 @@ def _is_word(text: str) -> bool:
     """Whether a literal is one plain word, as a label may be."""
     return bool(re.fullmatch(r"[A-Za-z][a-z]{2,}(-[a-z]+)*[:.]?", text))
 
-# %% ../../nbs/classroom/strings.ipynb #3546599d
+# %% ../../nbs/classroom/strings.ipynb #12254a02
 class _Walk(ast.NodeVisitor):
     """Collects the strings of a tree, in the order of the source."""
 
@@ -137,8 +137,10 @@ class _Walk(ast.NodeVisitor):
         self.keep(as_template(node) or "")
         for part in node.values:
             if isinstance(part, ast.FormattedValue):
-                choices = [each for each in ast.walk(part.value) if isinstance(each, ast.IfExp)]
-                self.inside([side for each in choices for side in (each.body, each.orelse)], True)
+                for each in ast.walk(part.value):
+                    sides = [each.body, each.orelse] if isinstance(each, ast.IfExp) else (
+                        each.values if isinstance(each, ast.BoolOp) else [])
+                    self.inside([side for side in sides if isinstance(side, ast.Constant)], True)
 
     def visit_Tuple(self, node: ast.Tuple | ast.List) -> None:
         self.among(node.elts)

@@ -23,12 +23,20 @@ from ..core.files import write_atomically
 from ..core.frameworks import require
 from ..core.tables import Table
 
-# %% ../../nbs/classroom/translation.ipynb #8dc59823
+# %% ../../nbs/classroom/translation.ipynb #791d48b7
 ROOT = Path(core.__file__).resolve().parents[2]
 LANGUAGE = "zh_CN"
 SCREEN = "on screen"  # the kind of text that is looked up while the course runs
 SCREEN_WORDS = ("input", "hidden", "output", "yes", "no", "unknown", "trained", "frozen", "tied",
                 "buffer", "trainable", "parameters", "share", "role", "total", "layer", "layers")
+_FAMILIES = ("convolution", "linear", "embedding", "batch normalisation", "layer normalisation",
+             "RMS normalisation", "group normalisation")
+_COMPOSED = (  # texts that the library puts together, which no literal holds
+    "{n} more: {what}", "{n} fewer: {what}", "{n} more in buffers: {what}",
+    "{n} fewer in buffers: {what}", "trainable {n}", "frozen {n}", "optimizer states", "gradients",
+    "activations", "kv cache", "inputs", "buffers",
+    *(f"{family} {part}" for family in _FAMILIES for part in ("weights", "biases", "scales",
+                                                             "statistics")))
 _TOOLS = {"texts.py", "strings.py", "terms.py", "translation.py", "translation_faults.py",
           "chinese.py"}  # what only translators see
 
@@ -63,7 +71,7 @@ def translated_notebooks(root: Path = ROOT) -> list[Path]:
                 found.append(path)
     return found
 
-# %% ../../nbs/classroom/translation.ipynb #111414a6
+# %% ../../nbs/classroom/translation.ipynb #7dcd66a3
 Found = tuple[str, str, str]  # text, kind, place
 
 
@@ -116,6 +124,7 @@ def _from_library(root: Path) -> Iterator[Found]:
         source = path.read_text(encoding="utf-8")
         for _, text in find_strings([source], words=SCREEN_WORDS, output=True):
             yield text, SCREEN, inside.as_posix()
+    yield from ((text, SCREEN, "put together") for text in _COMPOSED)
 
 
 def _words(root: Path) -> list[str]:

@@ -103,7 +103,7 @@ def _fill(template: str, values: dict[str, Any]) -> str:
 
     return _HOLE.sub(write, template)
 
-# %% ../../nbs/core/messages.ipynb #af0e9feb
+# %% ../../nbs/core/messages.ipynb #be868caa
 @cache
 def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
     """(pattern, holes, translation) of each template with holes, the most literal one first."""
@@ -124,18 +124,26 @@ def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
 @lru_cache(maxsize=4096)
 def _look_up(text: str, name: str) -> str:
     """The translation of a finished text, or the text."""
+    if not any(letter.isalpha() for letter in text):
+        return text
+    if text in _catalogue(name):
+        return _catalogue(name)[text]
+    joined, whole = _compose(text, name), _find(text, name)
+    return joined[0] if joined[1] or whole is None else whole
+
+
+def _find(text: str, name: str) -> str | None:
+    """What the catalogue holds for a text or for the template that fits it."""
     catalogue = _catalogue(name)
     if text in catalogue:
         return catalogue[text]
-    if not any(letter.isalpha() for letter in text):
-        return text
     for pattern, keys, translation in _templates(name):
-        match = pattern.fullmatch(text)
+        match = None if " · " in text else pattern.fullmatch(text)
         if match:
             parts = [_look_up(part, name) if part != text else part for part in match.groups()]
             plain = _HOLE.sub(lambda hole: f"{{{hole[1]}}}", translation)
             return _fill(plain, dict(zip(keys, parts)))
-    return text
+    return None
 
 
 def translate(text: str, **values: Any) -> str:
@@ -167,6 +175,26 @@ def translate(text: str, **values: Any) -> str:
                  for key, value in values.items()}
         return _fill(_catalogue(name).get(text, text), shown)
     return _look_up(text, name) if isinstance(text, str) else text
+
+# %% ../../nbs/core/messages.ipynb #e53f81cd
+_JOINED = re.compile(r"( · |; |, | (?=\())")
+_CHINESE_JOINTS = {", ": "，", "; ": "；"}
+
+
+def _compose(text: str, name: str) -> tuple[str, bool]:
+    """A text that was joined from several, each translated, and whether every part was known."""
+    pieces = _JOINED.split(text)
+    if len(pieces) == 1:
+        return text, False
+    shown, known, total = "", 0, len(pieces) // 2 + 1
+    for joint, part in zip(["", *pieces[1::2]], pieces[::2]):
+        whole, alone = _find(joint + part, name) if joint else None, _find(part, name)
+        known += whole is not None or alone is not None
+        if whole is None and alone is None and joint != " · " and re.search(r"\s", part):
+            return text, False
+        shown += whole if whole is not None else (
+            _CHINESE_JOINTS.get(joint, joint) + (part if alone is None else alone))
+    return shown if known else text, known == total
 
 # %% ../../nbs/core/messages.ipynb #fea5b31a
 _DRAWN_TRAITS = ("description", "tooltip", "titles", "_options_labels")
