@@ -27,7 +27,7 @@ from ..core.messages import translate
 if TYPE_CHECKING:
     import numpy
 
-# %% ../../nbs/classroom/exercises.ipynb #74e8f0a8
+# %% ../../nbs/classroom/exercises.ipynb #d6a39937
 class Wrong(Exception):
     """A property does not hold, and the sentence about it has values in it.
 
@@ -64,7 +64,8 @@ class Property:
         Takes the answer and a fresh `numpy.random.Generator`; returns whether it holds, or raises
         `Wrong`.
     look : str
-        Shown when it does not hold: what is off and where to look, never the answer.
+        Shown when it does not hold: what is off and where to look, never the answer. Empty where
+        `holds` raises `Wrong` itself.
     """
 
     says: str
@@ -442,7 +443,7 @@ def _generators(exercise: Exercise, seed: int | None) -> list[Any]:
     seeds = numpy.random.SeedSequence(seed).spawn(len(exercise.properties))
     return [numpy.random.default_rng(each) for each in seeds]
 
-# %% ../../nbs/classroom/exercises.ipynb #6923c589
+# %% ../../nbs/classroom/exercises.ipynb #9673b2a4
 SLACK = 60.0  # seconds that a property may take beyond the learner's: imports, references
 UNUSABLE = "It cannot be used as the task asks ({error}): look at what it gives back, {kind}."
 NO_RETURN = "Your function gives back `None`: does it end in `return`?"
@@ -461,7 +462,7 @@ def _try(each: Property, answer: Any, random: Any, watch: Watch) -> None:
     except (Exception, SystemExit, TimeIsUp) as error:
         raise _explained(error, seen[-1], watch.seconds) from error
     if not holds:
-        raise Wrong(each.look)
+        raise Wrong(each.look or each.says)
 
 
 def _noting(answer: Any, seen: list[Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import course_lib
 
-# %% ../../nbs/classroom/student_code.ipynb #4ffe5426
+# %% ../../nbs/classroom/student_code.ipynb #fa40809e
 class TimeIsUp(BaseException):
     """Code ran longer than it may. No `Exception`, so that `except Exception` lets it pass."""
 
@@ -29,18 +29,18 @@ class _Alarm:
     def __bool__(self) -> bool:
         if self.deadline is None or time.monotonic() < self.deadline:
             return False
-        self.ring()
+        _call_soon(_IS_TRUE, _THE_ALARM)
         raise TimeIsUp
 
     def ring(self) -> None:
         """Ask the main thread to call `__bool__` when it next can."""
-        _call_soon(_IS_TRUE, self)
+        _call_soon(_IS_TRUE, _THE_ALARM)
 
 
+_ALARM = _Alarm()  # one for the process: a call that is still pending needs a living object
+_THE_ALARM = ctypes.py_object(_ALARM)
 _IS_TRUE = ctypes.cast(ctypes.pythonapi.PyObject_IsTrue, ctypes.c_void_p)
 _call_soon = ctypes.pythonapi.Py_AddPendingCall
-_call_soon.argtypes = [ctypes.c_void_p, ctypes.py_object]
-_ALARM = _Alarm()  # one for the process: a call that is still pending needs a living object
 
 # %% ../../nbs/classroom/student_code.ipynb #58c95905
 class Watch:

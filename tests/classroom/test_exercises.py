@@ -1,0 +1,171 @@
+"""Every exercise of the course, tried on its solution, its stub and its wrong answers."""
+import re
+
+import pytest
+from course_exercises import (CALL, chapters, every, exercise_cells, handed_in, normalised, region,
+                              secret, solution, telling_lines)
+from course_lib.classroom.exercises import answer_modules, check, judge
+from course_lib.classroom.progress import events
+
+SEEDS = (0, 1, 2)
+EVERY = pytest.mark.parametrize("exercise", every(), ids=lambda exercise: exercise.name)
+CHAPTER = pytest.mark.parametrize("chapter", chapters())
+
+
+@EVERY
+def test_the_solution_is_right(exercise):
+    answer = solution(exercise)
+    for seed in SEEDS:
+        result = judge(exercise, answer, seed=seed)
+        assert result.state == "right", result
+        assert len(result.lines()) > 1, "nothing says what is right"
+
+
+@EVERY
+def test_each_wrong_answer_gets_its_own_sentence(exercise):
+    for wrong in exercise.wrong_answers:
+        for seed in SEEDS:
+            result = judge(exercise, wrong.answer(), seed=seed)
+            assert result.state == "wrong", f"{wrong.name}: {result}"
+            assert result.message == wrong.message, f"{wrong.name}: {result}"
+            assert not re.search(r"\{\w*\}", repr(result)), f"a hole is open: {result}"
+
+
+@EVERY
+def test_wrong_answers_are_at_least_three_and_told_apart(exercise):
+    wrong = exercise.wrong_answers
+    assert len(wrong) >= 3
+    assert len({each.message for each in wrong}) == len({each.name for each in wrong}) == len(wrong)
+    assert all(each.why for each in wrong)
+
+
+@CHAPTER
+def test_a_chapter_has_the_exercises_that_are_checked(chapter):
+    asked = [CALL.findall(source) for _, _, source in exercise_cells(chapter)]
+    assert asked == [[(each.name, each.variable)] for each in every(chapter)]
+    assert len(asked) >= 5
+
+
+@CHAPTER
+def test_headings_and_meta_lines_say_what_the_exercise_says(chapter):
+    for number, (cell, each) in enumerate(zip(exercise_cells(chapter), every(chapter)), 1):
+        heading, meta, _ = cell
+        assert heading == (str(number), each.title)
+        assert meta, f"no line like *Compute · 8 minutes · ●●○○○ · trains: …* for {each.name}"
+        assert int(meta["minutes"]) == each.minutes, each.name
+        assert meta["dots"] == "●" * each.difficulty + "○" * (5 - each.difficulty), each.name
+        assert meta["trains"] == each.trains, each.name
+
+
+@CHAPTER
+def test_an_untouched_stub_is_not_attempted_and_leaves_no_trace(chapter):
+    before = len(events())
+    for (_, _, source), each in zip(exercise_cells(chapter), every(chapter)):
+        inside, outside = region(source)
+        answer = handed_in(each, inside)
+        assert judge(each, answer).state == "not attempted", each.name
+        assert check(each.name, answer).state == "not attempted"
+        left = CALL.sub("", outside).strip().splitlines()
+        assert all(line.startswith("from course_lib.classroom.exercises import") for line in left)
+    assert len(events()) == before
+
+
+@CHAPTER
+def test_exercises_are_from_predict_to_build(chapter):
+    difficulties = [each.difficulty for each in every(chapter)]
+    assert difficulties == sorted(difficulties) and set(difficulties) <= set(range(1, 6))
+    assert min(difficulties) <= 2 and max(difficulties) >= 4
+
+
+@EVERY
+def test_data_are_complete(exercise):
+    assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", exercise.name)
+    assert 1 <= exercise.minutes <= 60 and exercise.seconds <= 60
+    assert len(exercise.hints) == 2 and all(exercise.hints) and len(set(exercise.hints)) == 2
+    assert all(each.look or each.says for each in exercise.properties)
+
+
+def test_names_are_unique_in_the_course():
+    names = [each.name for each in every()]
+    assert len(names) == len(set(names)) > 0
+
+
+def test_each_module_of_answers_has_a_chapter_and_its_lesson():
+    for module in answer_modules():
+        assert {each.chapter for each in module.EXERCISES} == {module.LESSON.chapter}
+        assert module.LESSON.goal and len(module.LESSON.notes) >= 3
+
+
+# ------------------------------------------------------------ what is said never holds the answer
+
+def said(exercise):
+    """Everything that a learner reads before the solution."""
+    looks = [each.look for each in exercise.properties]
+    ticks = [each.says for each in exercise.properties]
+    return [*looks, *ticks, *exercise.hints, *(each.message for each in exercise.wrong_answers)]
+
+
+def values(answer):
+    """The numbers in an answer."""
+    if isinstance(answer, dict):
+        answer = list(answer.values())
+    if isinstance(answer, (list, tuple, set)):
+        return [number for each in answer for number in values(each)]
+    is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+    return [answer] if is_number else []
+
+
+SCALES = {1e3: ("k", "K"), 1e6: ("M", " million"), 1e9: ("B", "G", " billion")}
+
+
+def spellings(value):
+    """A number as people write it: grouped, rounded, in millions or billions, as a percentage."""
+    found = {str(value), repr(value), f"{value:,}", f"{value:_}", f"{value:,}".replace(",", " ")}
+    found |= {f"{value:,}".replace(",", "\u202f"), f"{value:,}".replace(",", "\u00a0")}
+    for digits in (3, 4, 5, 6):
+        found.add(f"{value:.{digits}g}")
+        for scale, units in SCALES.items():
+            found |= {f"{value / scale:.{digits}g}{unit}" for unit in units}
+    if isinstance(value, float):
+        found |= {f"{value:.{digits}f}" for digits in (1, 2, 3, 4)}
+        found |= {f"{100 * value:.{digits}f}{sign}" for digits in (0, 1, 2) for sign in ("%", " %")}
+    return found
+
+
+def gives_away(text, value):
+    """The spelling of a number that a text holds, not as a part of another number; or None."""
+    for spelling in sorted(spellings(value), key=len, reverse=True):
+        if re.search(rf"(?<![\w.,]){re.escape(spelling)}(?!\w|[.,]\d)", text):
+            return spelling
+    return None
+
+
+@EVERY
+def test_no_sentence_gives_the_number_away(exercise):
+    answer = solution(exercise)
+    for value in values(answer):
+        if value is not answer and abs(value) < 10:
+            continue  # one digit of several answers: "one of the 2 layers" gives nothing away
+        for text in said(exercise):
+            assert not gives_away(text, value), f"{value} in: {text}"
+
+
+@EVERY
+def test_no_sentence_holds_a_line_of_the_solution(exercise):
+    lines = list(telling_lines(secret(exercise)))
+    for text in said(exercise):
+        assert not [line for line in lines if line in normalised(text)], text
+
+
+@pytest.mark.parametrize("text, value", [
+    ("It is 61,706.", 61706), ("61706", 61706), ("about 61.7k", 61706), ("(0.38)", 0.3812),
+    ("That is 38 % of it", 0.3812), ("124M in all", 124439808), ("nearly 124.4 million", 124439808),
+    ("61 706 parameters", 61706), ("twelve, or 12?", 12), ("0.381", 0.3812)])
+def test_a_number_that_is_given_away_is_seen(text, value):
+    assert gives_away(text, value)
+
+
+@pytest.mark.parametrize("text, value", [
+    ("It is 161,706 or 61,7061.", 61706), ("12 layers", 2), ("GPT2 has more", 2), ("1.25", 25)])
+def test_another_number_is_not_taken_for_it(text, value):
+    assert not gives_away(text, value)
