@@ -11,19 +11,26 @@ from math import comb, perm
 from numbers import Integral
 from typing import Any
 
+from ...anatomy.depth import LayerGraph, measure_depth, path_lengths
 from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer
+from ...core.frameworks import is_torch_module
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #74bec3b8
 @lru_cache(maxsize=None)
 def _report(name: str) -> Any:
     """The depth report of a known network."""
-    from course_lib import measure_depth
     return measure_depth(name)
 
 
 def _is_whole(value: Any) -> bool:
     """A whole number; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+
+def _slip(right: dict[str, Any], **wrong: Any) -> Any:
+    """Make a right answer with one thing wrong."""
+    return lambda: right | wrong
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #8b329d95
 _ROWS = ("hidden", "weighted", "blocks", "credit_path", "nonlinear")
@@ -34,15 +41,16 @@ def _speakers() -> dict[str, Any]:
     """The networks behind sentences C, D and E, measured."""
     import torch
     from torch import nn
-    from course_lib import measure_depth
-    tanhs = [layer for _ in range(3) for layer in (nn.Linear(8, 8), nn.Tanh())]
     with torch.device("meta"):
+        lines = [nn.Linear(8, 8) for _ in range(4)]
+        tanhs = [layer for line in lines[:3] for layer in (line, nn.Tanh())]
         networks = {
-            "classifier": nn.Sequential(*tanhs, nn.Linear(8, 8), nn.Softmax(-1)),
-            "recurrent": nn.GRU(8, 8), "one": nn.Sequential(nn.Linear(8, 8)),
-            "two": nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)),
-            "bent": nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))}
-    return {name: measure_depth(each) for name, each in networks.items()}
+            "classifier": nn.Sequential(*tanhs, lines[3], nn.Softmax(-1)),
+            "recurrent": nn.GRU(8, 8), "one": nn.Sequential(lines[0]),
+            "two": nn.Sequential(*lines[:2]),
+            "bent": nn.Sequential(lines[0], nn.ReLU(), lines[1])}
+        x = torch.zeros(1, 5, 8)                                            # (B, T, C)
+        return {name: measure_depth(each, x) for name, each in networks.items()}
 
 
 def _collapses(row: str) -> bool:
@@ -51,48 +59,40 @@ def _collapses(row: str) -> bool:
     return _is_whole(one) and one == two < bent
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #7de84f38
-_BLOCKS_OR_LAYERS = (
-    "Sentence A: measure bert-large-uncased and look for 24; the row that you named holds another "
-    "number. What is repeated 24 times, a matrix or a group of matrices?")
+_BLOCKS = ("Sentence A: measure bert-large-uncased and look for 24; you named another row. What is "
+           "repeated 24 times, a matrix or a group of matrices?")
 _NAMES = ("Sentence B: measure resnet34 and look for 34. The start of the chapter has a table of "
           "where you meet each definition; a name like this one stands there.")
-_LAST_LAYER = (
-    "Sentence C: four Linear layers, and the speaker says three. Which of the four would a person "
-    "leave out who only counts what neither the data nor the answer shows?")
+_LAST = ("Sentence C: four Linear layers, and the speaker says three. Which of them does one leave "
+         "out who counts only what is inside?")
 _UNROLL = ("Sentence D: the row that you named gives the same number for a text of 5 words and for "
            "one of 50. Read again what happens when the loop is unrolled.")
-_COLLAPSE = (
-    "Sentence E: measure one Linear layer, two in a row, and two with a ReLU between them. The row "
-    "that is meant must not change from the first to the second, and it must to the third.")
+_COLLAPSE = ("Sentence E: measure one Linear layer, two in a row, and two with a ReLU between. "
+             "Which row first stays, and then changes?")
 
 
-def _grows(row: str) -> bool:
-    """The row of a one-layer GRU is a formula in T that gives 50 at T = 50."""
-    value = getattr(_speakers()["recurrent"], row)
-    return callable(value) and value(50) == 50
-
-
+_MEANT = dict(A="blocks", B="weighted", C="hidden", D="credit_path", E="nonlinear")
 WHICH_DEPTH = Exercise(
     name="which_depth", chapter="05_depth", title="Which depth is meant?", minutes=6, difficulty=1,
-    trains="telling the definitions apart", variable="meant", seconds=60,
+    trains="telling the definitions apart", variable="meant",
     properties=(
         Property("names one row for each sentence", lambda answer, rng: isinstance(answer, dict)
                  and set(answer) == set("ABCDE") and all(row in _ROWS for row in answer.values()),
                  "The answer is a dictionary: for each of \"A\" to \"E\" one of the five names in "
                  "the task, in quotes and spelled as they are there."),
         Property("sentence A", lambda answer, rng: getattr(
-            _report("bert-large-uncased"), answer["A"]) == 24, _BLOCKS_OR_LAYERS),
+            _report("bert-large-uncased"), answer["A"]) == 24, _BLOCKS),
         Property("sentence B", lambda answer, rng: getattr(
             _report("resnet34"), answer["B"]) == 34, _NAMES),
         Property("sentence C", lambda answer, rng: getattr(
-            _speakers()["classifier"], answer["C"]) == 3, _LAST_LAYER),
-        Property("sentence D", lambda answer, rng: _grows(answer["D"]), _UNROLL),
+            _speakers()["classifier"], answer["C"]) == 3, _LAST),
+        Property("sentence D", lambda answer, rng: callable(
+            value := getattr(_speakers()["recurrent"], answer["D"])) and value(50) == 50, _UNROLL),
         Property("sentence E", lambda answer, rng: _collapses(answer["E"]), _COLLAPSE)),
     hints=("Four of the sentences speak of a number. Measure the network and look for that number "
            "in the report.",
            "`for row in (\"hidden\", \"weighted\", \"blocks\", \"credit_path\", \"nonlinear\"): "
-           "print(row, getattr(report, row))` shows the candidates. For C and E build the network "
-           "with `nn.Sequential`."),
+           "print(row, getattr(report, row))` shows the candidates. Build C and E yourself."),
     solution='''\
 meant = {
     "A": "blocks",        # 24 repeated units of 4 weighted layers each
@@ -103,45 +103,41 @@ meant = {
 }
 ''',
     wrong_answers=(
-        WrongAnswer("takes blocks for layers", lambda: dict(
-            A="weighted", B="weighted", C="hidden", D="credit_path", E="nonlinear"),
-            _BLOCKS_OR_LAYERS, "Papers on Transformers call a block a layer, and say so once."),
-        WrongAnswer("takes a name for a count of blocks", lambda: dict(
-            A="blocks", B="blocks", C="hidden", D="credit_path", E="nonlinear"),
-            _NAMES, "After BERT, learners expect every stated number to count blocks."),
-        WrongAnswer("counts the last layer as hidden", lambda: dict(
-            A="blocks", B="weighted", C="weighted", D="credit_path", E="nonlinear"),
-            _LAST_LAYER, "\"Three-layer network\" is used for both counts, in textbooks too."),
-        WrongAnswer("stops at the code of a recurrent layer", lambda: dict(
-            A="blocks", B="weighted", C="hidden", D="weighted", E="nonlinear"),
-            _UNROLL, "The code has one layer; the loop over time is hidden inside it."),
-        WrongAnswer("counts matrices where the theorist does not", lambda: dict(
-            A="blocks", B="weighted", C="hidden", D="credit_path", E="weighted"),
-            _COLLAPSE, "That a product of matrices is a matrix is known, and seldom applied.")))
+        WrongAnswer("takes blocks for layers", _slip(_MEANT, A="weighted"), _BLOCKS,
+                    "Papers on Transformers call a block a layer, and say so once."),
+        WrongAnswer("takes a name for a count of blocks", _slip(_MEANT, B="blocks"), _NAMES,
+                    "After BERT, learners expect every stated number to count blocks."),
+        WrongAnswer("counts the last layer as hidden", _slip(_MEANT, C="weighted"), _LAST,
+                    "\"Three-layer network\" is used for both counts, in textbooks too."),
+        WrongAnswer("stops at the code of a recurrent layer", _slip(_MEANT, D="weighted"), _UNROLL,
+                    "The code has one layer; the loop over time is hidden inside it."),
+        WrongAnswer("counts matrices where the theorist does not", _slip(_MEANT, E="weighted"),
+                    _COLLAPSE, "That a product of matrices is a matrix is seldom applied.")))
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #34cd0ffe
-_BLOCKS_ONLY = ("Your number of weighted layers counts each block once. A block holds several weight "
-                "matrices, one after the other: which does a word cross?")
-_ENDS = ("Your number of weighted layers fits the blocks, but the blocks are not the whole network: "
-         "what stands before the first, and what after the last?")
-_ONE_AFTER_ANOTHER = (
-    "Your number of weighted layers has query, key and value one after another. How do they stand, "
-    "according to the task, and how many of them can one path cross?")
-_ONE_SHORTCUT = ("Your number of paths gives each block one shortcut. Draw a block of GPT-2: how many "
-                 "sums does it hold?")
-_THREE_WAYS = ("Your number of paths offers three parallel ways through attention, as in BERT. Read "
-               "in the task how GPT-2 stores query, key and value.")
+_BLOCKS_ONLY = ("Your number of weighted layers counts each block once. A block holds several "
+                "weight matrices, one after the other: which does a word cross?")
+_ENDS = ("Your number of weighted layers fits the blocks, but the blocks are not the whole "
+         "network: what stands before the first, and what after the last?")
+_IN_A_ROW = ("You have query, key and value one after another. How do they stand, according to the "
+             "task, and how many of them can one path cross?")
+_SHORT = ("Your shortest path is off. It goes around all blocks. What must every way from a word "
+          "to the answer cross nevertheless?")
+_ONE_SHORTCUT = ("Your number of paths gives each block one shortcut. Draw a block of GPT-2: how "
+                 "many sums does it hold?")
+_THREE_WAYS = ("Your number of paths offers three parallel ways through attention, as in BERT. "
+               "Read in the task how GPT-2 stores query, key and value.")
 
 
 def _weighted_in_xl(answer: dict[str, int], rng: Any) -> bool:
     """The weighted layers of GPT-2 XL, with the known mistakes named."""
-    given, right, blocks = answer["weighted"], _report("gpt2-xl").weighted, _report("gpt2-xl").blocks
+    xl = _report("gpt2-xl")
+    given, right, blocks = answer["weighted"], xl.weighted, xl.blocks
     if given != right:
-        mistakes = {blocks: _BLOCKS_ONLY, blocks + 1: _BLOCKS_ONLY, blocks + 2: _BLOCKS_ONLY,
-                    right - 2: _ENDS, right - 1: _ENDS,
-                    6 * blocks: _ONE_AFTER_ANOTHER, 6 * blocks + 2: _ONE_AFTER_ANOTHER}
-        if given in mistakes:
-            raise Wrong(mistakes[given])
+        for mistake, look in ((blocks, _BLOCKS_ONLY), (right - 2, _ENDS),
+                              (6 * blocks, _IN_A_ROW)):
+            if mistake <= given <= mistake + 2:
+                raise Wrong(look)
     return given == right
 
 
@@ -155,53 +151,51 @@ def _paths_in_xl(answer: dict[str, int], rng: Any) -> bool:
     return given == right
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #c4b09050
+_XL = dict(weighted=194, shortest=2, paths=4 ** 48)
 GPT2_XL = Exercise(
     name="gpt2_xl_by_hand", chapter="05_depth", title="GPT-2 XL before you run it", minutes=8,
-    difficulty=2, trains="reading depth off a description", variable="gpt2_xl", seconds=60,
+    difficulty=2, trains="reading depth off a description", variable="gpt2_xl",
     properties=(
         Property("three whole numbers", lambda answer, rng: isinstance(answer, dict)
-                 and set(answer) == {"weighted", "blocks", "paths"}
+                 and set(answer) == {"weighted", "shortest", "paths"}
                  and all(_is_whole(value) for value in answer.values()),
-                 "The answer is a dictionary with the keys \"weighted\", \"blocks\" and \"paths\", "
-                 "and each value is a whole number. Write a power as `a ** b`: a float is not exact."),
-        Property("blocks", lambda answer, rng: answer["blocks"] == _report("gpt2-xl").blocks,
-                 "Blocks: the task states this number. Read it there."),
+                 "The answer is a dictionary with the keys \"weighted\", \"shortest\" and "
+                 "\"paths\", and each value is a whole number: a power as `a ** b`, no float."),
         Property("weighted layers", _weighted_in_xl,
-                 "Weighted layers: go along one block with your finger, count the matrices that you "
-                 "cross, multiply, and add what stands before and after the blocks."),
+                 "Weighted layers: go along one block with your finger, count the matrices that "
+                 "you cross, multiply, and add what stands before and after the blocks."),
+        Property("shortest path", lambda answer, rng:
+                 answer["shortest"] == _report("gpt2-xl").shortest, _SHORT),
         Property("paths", _paths_in_xl,
-                 "Paths: count the ways through one half of a block, then through one block. Blocks "
-                 "one after the other multiply, they do not add.")),
-    hints=("Draw one block: two halves, each with a shortcut around it. How many matrices lie on the "
-           "longest way through a half?",
-           "BERT-base has 4 weighted layers a block and (4·2) ways through it. What changes in GPT-2, "
-           "where query, key and value are one layer, and what does not?"),
+                 "Paths: count the ways through one half of a block, then through one block. "
+                 "Blocks one after the other multiply, they do not add.")),
+    hints=("Draw one block: two halves, each with a shortcut around it. How many matrices lie on "
+           "the longest way through a half?",
+           "BERT-base has 4 weighted layers a block and (4·2) ways through it. What changes in "
+           "GPT-2, where query, key and value are one layer, and what does not?"),
     solution='''\
 blocks = 48
 gpt2_xl = {
-    "blocks": blocks,
     # embedding, then per block: query-key-value, output, and two of the MLP, then the head
     "weighted": 1 + 4 * blocks + 1,
+    "shortest": 1 + 1,      # around all blocks: the embedding and the head are left
     # each half of a block is crossed or gone around: 2 ways, and a block has two halves
     "paths": (2 * 2) ** blocks,
 }
 ''',
     wrong_answers=(
-        WrongAnswer("takes blocks for layers", lambda: dict(
-            blocks=48, weighted=50, paths=4 ** 48), _BLOCKS_ONLY,
-            "The paper says \"48 layers\" and means blocks."),
-        WrongAnswer("forgets the embedding and the head", lambda: dict(
-            blocks=48, weighted=192, paths=4 ** 48), _ENDS,
-            "An embedding looks like a table look-up, not like a matrix."),
-        WrongAnswer("counts query, key and value in a row", lambda: dict(
-            blocks=48, weighted=6 * 48 + 2, paths=4 ** 48), _ONE_AFTER_ANOTHER,
-            "Six matrices are named in the description of a block, so six are counted."),
-        WrongAnswer("sees one shortcut a block", lambda: dict(
-            blocks=48, weighted=194, paths=2 ** 48), _ONE_SHORTCUT,
-            "In ResNet a block has one shortcut; a Transformer's block has two."),
-        WrongAnswer("carries BERT's three ways over", lambda: dict(
-            blocks=48, weighted=194, paths=8 ** 48), _THREE_WAYS,
-            "BERT was counted just before.")))
+        WrongAnswer("takes blocks for layers", _slip(_XL, weighted=50), _BLOCKS_ONLY,
+                    "The paper says \"48 layers\" and means blocks."),
+        WrongAnswer("forgets the embedding and the head", _slip(_XL, weighted=192), _ENDS,
+                    "An embedding looks like a table look-up, not like a matrix."),
+        WrongAnswer("counts query, key and value in a row", _slip(_XL, weighted=290), _IN_A_ROW,
+                    "Six matrices are named in the description of a block, so six are counted."),
+        WrongAnswer("goes around everything", _slip(_XL, shortest=0), _SHORT,
+                    "The shortcuts are followed past the ends of the network."),
+        WrongAnswer("sees one shortcut a block", _slip(_XL, paths=2 ** 48), _ONE_SHORTCUT,
+                    "In ResNet a block has one shortcut; a Transformer's block has two."),
+        WrongAnswer("carries BERT's three ways over", _slip(_XL, paths=8 ** 48), _THREE_WAYS,
+                    "BERT was counted just before.")))
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #c58d27ec
 @lru_cache(maxsize=None)
@@ -209,7 +203,6 @@ def _translator() -> Any:
     """The measured credit path of embedding, GRU encoder, GRU decoder and head."""
     import torch
     from torch import nn
-    from course_lib import measure_depth
 
     class Translator(nn.Module):
         def __init__(self) -> None:
@@ -228,12 +221,10 @@ def _translator() -> Any:
 
 _NO_GROWTH = ("Your path is equally long for every T. In which layers does the next word depend on "
               "the state that the word before left?")
-_SHARED_STEPS = (
-    "Your path grows by {yours} for each further word, which is too little. Stacked layers work side "
-    "by side in time: does this decoder start before the encoder has read everything?")
-_TWO_MATRICES = (
-    "Your path grows by {yours} for each further word, which is too much. A step applies two "
-    "matrices, but does one of them read what the other has written?")
+_SHARED_STEPS = ("Your path grows by {yours} for each further word: too little. Does this decoder "
+                 "start before the encoder has read everything?")
+_TWO_MATRICES = ("Your path grows by {yours} for each further word: too much. A step has two "
+                 "matrices, but does one read what the other wrote?")
 _NO_ENDS = ("Each further word adds the right number of steps, but the constant is off: it is the "
             "layers that are crossed once, whatever T is. Which are they?")
 
@@ -263,10 +254,10 @@ TRANSLATOR = Exercise(
         Property("agrees with the measured path", lambda answer, rng: all(
             answer(int(steps)) == _translator()(int(steps))
             for steps in rng.integers(2, 500, size=5)), _NO_ENDS)),
-    hints=("Start at the first word of the source and walk to the last word of the answer. Write down "
-           "every weight matrix that you must cross.",
-           "The longest way crosses each layer of the network. Two of them are crossed T times, the "
-           "others once."),
+    hints=("Start at the first word of the source and walk to the last word of the answer. Write "
+           "down every weight matrix that you must cross.",
+           "The longest way crosses each layer of the network. Two of them are crossed T times, "
+           "the others once."),
     solution='''\
 def translator_depth(T):
     embedding, head = 1, 1
@@ -288,7 +279,6 @@ def translator_depth(T):
 @lru_cache(maxsize=None)
 def _dense(layers: int) -> dict[int, int]:
     """Path lengths in a dense block: each layer reads the concatenation of all before it."""
-    from course_lib.anatomy.depth import LayerGraph, path_lengths
     graph = LayerGraph()
     seen = [graph.add("x", "Input")]
     for layer in range(layers):
@@ -297,36 +287,27 @@ def _dense(layers: int) -> dict[int, int]:
     return path_lengths(graph)
 
 
-_WITHOUT_A_LAYER = ("For k = 0, n = {n} your function gives {yours}. The final concatenation holds x "
-                    "itself: in how many ways does x get there without any layer?")
-_ANY_BUT_N = "For n = {n}, k = 1 your function gives {yours}: name the paths through a single layer."
-_ORDERED = (
-    "Your function counts {yours} paths that cross all {n} layers. It takes the same layers in "
-    "another order for another path: can a path cross layer 3 before layer 1?")
-_TWICE = ("Your function counts {yours} paths that cross {n} of {n} layers. It lets a path cross the "
-          "same layer again: which way would lead back?")
+_WITHOUT_A_LAYER = ("For k = 0, n = {n} your function gives {yours}. The final concatenation holds "
+                    "x itself: in how many ways does x get there without any layer?")
+_ANY_BUT_N = "For n = {n}, k = 1 your function gives {yours}: name the paths through one layer."
+_ORDERED = ("You count {yours} paths that cross all {n} layers: the same layers in any order. Can "
+            "a path cross layer 3 before layer 1?")
+_TWICE = ("You count {yours} paths that cross {n} of {n} layers, some of them twice. Which way "
+          "would lead back to a layer?")
 
 
-def _few_layers(answer: Any, rng: Any) -> bool:
-    """No layer: one path. One layer: as many paths as layers."""
-    n = int(rng.integers(3, 9))
+def _few_or_all(answer: Any, rng: Any) -> bool:
+    """No layer: one path. One layer: as many paths as layers. All layers: one path."""
+    n = int(rng.integers(4, 9))
     for k, look in ((0, _WITHOUT_A_LAYER), (1, _ANY_BUT_N)):
         if (yours := answer(n, k)) != _dense(n).get(k, 0):
             raise Wrong(look, n=n, yours=yours)
-    return True
-
-
-def _all_layers(answer: Any, rng: Any) -> bool:
-    """Through all layers there is one path."""
-    n = int(rng.integers(4, 9))
     yours = answer(n, n)
-    if yours == perm(n, n):
-        raise Wrong(_ORDERED, n=n, yours=yours)
-    if yours == n ** n:
-        raise Wrong(_TWICE, n=n, yours=yours)
+    if yours in (perm(n, n), n ** n):
+        raise Wrong(_ORDERED if yours == perm(n, n) else _TWICE, n=n, yours=yours)
     return yours == _dense(n)[n]
 
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #c9b24a4d
+
 DENSE_PATHS = Exercise(
     name="dense_paths", chapter="05_depth", title="The paths of a DenseNet", minutes=15,
     difficulty=3, trains="counting paths without listing them", variable="dense_paths",
@@ -335,8 +316,7 @@ DENSE_PATHS = Exercise(
                  callable(answer) and all(_is_whole(answer(5, k)) for k in range(6)),
                  "The answer is a function: it takes n and k and returns a whole number. If yours "
                  "divides, `//` keeps it whole."),
-        Property("is right for k = 0 and k = 1", _few_layers, "Look at k = 0 and k = 1 first."),
-        Property("is right for k = n", _all_layers,
+        Property("is right for k = 0, k = 1 and k = n", _few_or_all,
                  "For k = n a path crosses all layers. How many such paths are there?"),
         Property("agrees with the counted graph", lambda answer, rng: all(
             answer(int(n), k) == count for n in rng.integers(2, 12, size=4)
@@ -370,12 +350,12 @@ def _skipping_lengths(steps: int) -> dict[int, int]:
     return {length: count for length, count in counts.items() if count}
 
 
-def _recurrence(steps: int, offsets: Any = (1, 2), inputs: Any = (0,), ends: int = 1) -> Any:
+def _recurrence(steps: int, offsets: Any = (1, 2), inputs: Any = (0,), ends: int = 1,
+                weighted: int = 0) -> Any:
     """An unrolled recurrence whose cell reads earlier states and inputs, for the wrong answers."""
-    from course_lib.anatomy.depth import LayerGraph
     graph, words, states = LayerGraph(), [], []
     for t in range(steps):
-        words.append(graph.add(f"x{t}", "Input"))
+        words.append(graph.add(f"x{t}", "Input", weighted=weighted))
         read = [words[t - back] for back in inputs if t >= back]
         read += [states[t - back] for back in offsets if t >= back]
         states.append(graph.add(f"h{t}", "Cell", read, weighted=1))
@@ -383,18 +363,16 @@ def _recurrence(steps: int, offsets: Any = (1, 2), inputs: Any = (0,), ends: int
     return graph
 
 
-_ONE_END = ("Your graph has {yours} outputs. The layer's answer is its last state, so `outputs` is a "
-            "tuple with one index.")
-_CELLS = ("For T = {steps} your graph has {yours} nodes with weighted=1. There should be one for each "
-          "time step: the inputs carry no weights.")
-_SKIPS_ONLY = (
-    "Your longest path for T = {steps} has {yours} steps. Somewhere a cell must still read the state "
-    "just before it, or the state of two steps ago is all it ever sees.")
-_NEVER_SKIPS = ("Every word has only one way to the end in your graph. Give a cell the state of two "
-                "steps ago too, as soon as there is one.")
-_OTHER_EDGES = (
-    "For T = {steps} the longest path is right, but there are {yours} paths in all, and the layer of "
-    "the task has another number. List what a cell reads: one input and two states, nothing else.")
+_ONE_END = ("Your graph has {yours} outputs. The layer's answer is its last state, so `outputs` is "
+            "a tuple with one index.")
+_CELLS = ("For T = {steps} your graph has {yours} nodes with weighted=1. There should be one for "
+          "each time step: the inputs carry no weights.")
+_SKIPS_ONLY = ("Your longest path for T = {steps} has {yours} steps. Does each cell still read the "
+               "state just before it?")
+_NEVER_SKIPS = ("Every word has only one way to the end in your graph. Give a cell the state of "
+                "two steps ago too, as soon as there is one.")
+_OTHER_EDGES = ("For T = {steps} the longest path is right, the number of paths, {yours}, is not. Does "
+                "each cell read one input and up to two states, and nothing else?")
 
 
 def _has_cells(answer: Any, rng: Any) -> bool:
@@ -411,7 +389,6 @@ def _has_cells(answer: Any, rng: Any) -> bool:
 
 def _skips(answer: Any, rng: Any) -> bool:
     """The counts agree with the derived ones."""
-    from course_lib.anatomy.depth import path_lengths
     steps = int(rng.integers(5, 14))
     yours, right = path_lengths(answer(steps)), _skipping_lengths(steps)
     if max(yours, default=0) != max(right):
@@ -423,25 +400,20 @@ def _skips(answer: Any, rng: Any) -> bool:
     return True
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #8aec33c6
-def _is_graph(answer: Any, rng: Any) -> bool:
-    """A function of T that returns a LayerGraph."""
-    from course_lib.anatomy.depth import LayerGraph
-    return callable(answer) and isinstance(answer(int(rng.integers(3, 9))), LayerGraph)
-
-
 SKIPPING = Exercise(
     name="skipping_recurrence", chapter="05_depth", title="A recurrent layer that skips",
     minutes=20, difficulty=3, trains="building a graph and measuring it", variable="skipping",
     properties=(
-        Property("gives a LayerGraph", _is_graph,
+        Property("gives a LayerGraph", lambda answer, rng: callable(answer)
+                 and isinstance(answer(int(rng.integers(3, 9))), LayerGraph),
                  "The answer is a function of T that returns a LayerGraph: `LayerGraph()` makes an "
                  "empty one, and its method `add` returns the index of the new node."),
         Property("has T cells and one output", _has_cells,
                  "Count the nodes that you add in each round of the loop."),
         Property("has the paths of a recurrence that skips", _skips,
-                 "Draw the cells for T = 4 with all arrows, and compare with what your loop adds.")),
-    hints=("Start from the loop in `unrolled`: what does a cell read there, and what does it read in "
-           "addition here?",
+                 "Draw the cells for T = 4 with all arrows. What does your loop add?")),
+    hints=("Start from the loop in `unrolled`: what does a cell read there, and what does it read "
+           "in addition here?",
            "Keep a list of all states. At time t the cell reads the input x_t, and of the states "
            "before it the last two: `states[-2:]`."),
     solution='''\
@@ -464,21 +436,13 @@ def skipping(T):
                     "torch's layers return all states, and so does `unrolled`'s inner list."),
         WrongAnswer("skips in the input, not in the state", lambda: lambda T: _recurrence(
             T, (1,), (0, 2)), _OTHER_EDGES, "x and state are mixed up: both carry an index t."),
-        WrongAnswer("gives the inputs weights", lambda: _weighted_inputs, _CELLS,
-                    "`W` belongs to the cell; here it is drawn as a layer of its own.")))
-
-
-def _weighted_inputs(steps: int) -> Any:
-    """Wrong: each input is a weighted layer as well."""
-    graph = _recurrence(steps)
-    for node in graph.nodes:
-        node.weighted = 1
-    return graph
+        WrongAnswer("gives the inputs weights", lambda: lambda T: _recurrence(
+            T, weighted=1), _CELLS, "`W` belongs to the cell; here it is drawn as a layer of its "
+                                    "own.")))
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #1424fafb
 def _residual(shortcuts: Any, layers: int) -> dict[int, int]:
     """Path lengths of a stem, residual blocks and a head, counted in the graph."""
-    from course_lib.anatomy.depth import LayerGraph, path_lengths
     graph = LayerGraph()
     at = graph.add("stem", "Linear", [graph.add("x", "Input")], weighted=1)
     for has_layer in shortcuts:
@@ -495,12 +459,10 @@ _STEM_AND_HEAD = ("For no block at all your function gives {yours}. A stem and a
                   "there: which paths does such a network have, and how long are they?")
 _MULTIPLY = ("For {blocks} blocks your counts add up to {yours} paths. Each block offers two ways, "
              "whatever was chosen before: how do the numbers of ways combine?")
-_FREE_SHORTCUT = (
-    "The shortest of your paths has {yours} layers in a network of which some shortcuts hold a "
-    "layer. What does going around such a block cost?")
-_TOO_LONG = (
-    "The longest of your paths has {yours} layers, more than there can be on any path: a shortcut "
-    "and the block that it goes around cannot both be crossed.")
+_FREE_SHORTCUT = ("Your shortest path has {yours} layers, and some shortcuts hold a layer. What "
+                  "does going around such a block cost?")
+_TOO_LONG = ("Your longest path has {yours} layers: too many. Can a path cross a shortcut and the "
+             "block that it goes around?")
 _COUNTS = ("The shortest and the longest path are right, the counts between them are not. Work out "
            "two blocks on paper: four paths, how long is each?")
 
@@ -514,6 +476,13 @@ def _draw(rng: Any) -> tuple[list[bool], int]:
     """A random network: shortcuts of both kinds, and the layers of a block."""
     shortcuts = [True, False, *(bool(x) for x in rng.integers(0, 2, size=int(rng.integers(1, 5))))]
     return [shortcuts[i] for i in rng.permutation(len(shortcuts))], int(rng.integers(2, 5))
+
+
+def _is_lengths(answer: Any, rng: Any) -> bool:
+    """A function that returns a dictionary with whole numbers on both sides."""
+    lengths = answer(*_draw(rng)) if callable(answer) else None
+    return isinstance(lengths, dict) and bool(lengths) and all(
+        _is_whole(number) for pair in lengths.items() for number in pair)
 
 
 def _ends_and_sums(answer: Any, rng: Any) -> bool:
@@ -537,54 +506,26 @@ def _extremes(answer: Any, rng: Any) -> bool:
         raise Wrong(_FREE_SHORTCUT, yours=min(yours))
     return max(yours) == max(right)
 
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #07e41e17
-_STAGES = (3, 4, 6, 3)
+# %% ../../../nbs/classroom/answers/05_depth.ipynb #b892ff0c
+_RESNET50 = [block == 0 for blocks in (3, 4, 6, 3) for block in range(blocks)]
 
 
-def _resnet50_shortcuts() -> list[bool]:
-    """For each block of ResNet-50: does its shortcut hold a convolution?"""
-    return [block == 0 for blocks in _STAGES for block in range(blocks)]
+def _all_free(shortcuts: Any, layers: int) -> dict[int, int]:
+    """Wrong: every shortcut is free."""
+    return _residual([False] * len(shortcuts), layers)
 
 
 def _added_up(shortcuts: Any, layers: int) -> dict[int, int]:
     """Wrong: the ways through the blocks are added, and not multiplied."""
-    counts = Counter({2: 1})
-    for has_layer in shortcuts:
-        counts.update([2 + has_layer, 2 + layers])
-    return dict(counts)
+    return dict(Counter([2, *(2 + each for each in shortcuts), *[2 + layers] * len(shortcuts)]))
 
 
-def _binomial(shortcuts: Any, layers: int) -> dict[int, int]:
-    """Wrong: every shortcut is free."""
-    n = len(shortcuts)
-    return {2 + layers * k: comb(n, k) for k in range(n + 1)}
-
-
-def _without_ends(shortcuts: Any, layers: int) -> dict[int, int]:
-    """Wrong: the stem and the head are left out."""
-    return {length - 2: count for length, count in _residual(shortcuts, layers).items()}
-
-
-def _one_after_another(shortcuts: Any, layers: int) -> dict[int, int]:
-    """Wrong: the layer of a shortcut is put before the block."""
-    return {length + sum(shortcuts): count for length, count in _binomial(shortcuts, layers).items()}
-
-
-def _evenly_spread(shortcuts: Any, layers: int) -> dict[int, int]:
-    """Wrong: the ends and the total are right, the counts between are a binomial's."""
-    shortest, n = 2 + sum(shortcuts), len(shortcuts)
-    longest = 2 + layers * n
-    return {shortest + (longest - shortest) * k // n: comb(n, k) for k in range(n + 1)}
-
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #b892ff0c
 RESIDUAL_LENGTHS = Exercise(
     name="residual_lengths", chapter="05_depth", title="The path lengths of any residual network",
     minutes=30, difficulty=4, trains="turning a graph into a polynomial",
     variable="residual_lengths",
     properties=(
-        Property("gives a dictionary of whole numbers", lambda answer, rng: callable(answer) and all(
-            isinstance(lengths := answer(*_draw(rng)), dict) and lengths
-            and all(_is_whole(x) for pair in lengths.items() for x in pair) for _ in range(2)),
+        Property("gives a dictionary of whole numbers", _is_lengths,
             "The answer is a function of `shortcuts` and `layers` that returns a dictionary: each "
             "key a length, each value the number of paths of that length, both whole."),
         Property("has a stem and a head, and doubles with each block", _ends_and_sums,
@@ -595,12 +536,12 @@ RESIDUAL_LENGTHS = Exercise(
             _clean(answer(*network)) == _residual(*network)
             for network in (_draw(rng) for _ in range(4))), _COUNTS),
         Property("gives what measure_depth says of ResNet-50", lambda answer, rng: _clean(
-            answer(_resnet50_shortcuts(), 3)) == _report("resnet50").path_lengths, _COUNTS)),
-    hints=("Keep a dictionary of lengths and let each block make a new one from it: every path splits "
-           "into two.",
-           "Write a block as a polynomial in x: a way through it is x to the number of layers, a way "
-           "around it is x to the power 0 or 1. Multiply the polynomials of all blocks, then by x for "
-           "the stem and x for the head."),
+            answer(_RESNET50, 3)) == _report("resnet50").path_lengths, _COUNTS)),
+    hints=("Keep a dictionary of lengths and let each block make a new one from it: every path "
+           "splits into two.",
+           "Write a block as a polynomial in x: a way through it is x to the number of layers, a "
+           "way around it is x to the power 0 or 1. Multiply the polynomials of all blocks, then "
+           "by x for the stem and x for the head."),
     solution='''\
 from collections import Counter
 
@@ -615,45 +556,32 @@ def residual_lengths(shortcuts, layers):
     return {length + 1: count for length, count in sorted(lengths.items())}     # the head
 ''',
     wrong_answers=(
-        WrongAnswer("leaves out the stem and the head", lambda: _without_ends, _STEM_AND_HEAD,
+        WrongAnswer("leaves out the stem and the head", lambda: lambda shortcuts, layers: {
+            n - 2: count for n, count in _residual(shortcuts, layers).items()}, _STEM_AND_HEAD,
                     "The formula for the blocks is the interesting part."),
         WrongAnswer("adds instead of multiplying", lambda: _added_up, _MULTIPLY,
                     "Blocks come one after the other, which sounds like a sum."),
-        WrongAnswer("takes every shortcut for free", lambda: _binomial, _FREE_SHORTCUT,
+        WrongAnswer("takes every shortcut for free", lambda: _all_free, _FREE_SHORTCUT,
                     "The binomial distribution of the text, for shortcuts that hold nothing."),
-        WrongAnswer("puts the shortcut's layer before the block", lambda: _one_after_another,
-                    _TOO_LONG, "The drawing shows both; a path takes only one of them."),
-        WrongAnswer("spreads a binomial between right ends", lambda: _evenly_spread, _COUNTS,
-                    "Two kinds of blocks are averaged, and not multiplied out.")))
+        WrongAnswer("puts the shortcut's layer before the block", lambda: lambda ways, layers: {
+            n + sum(ways): count for n, count in _all_free(ways, layers).items()}, _TOO_LONG,
+                    "The drawing shows both; a path takes only one of them.")))
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #d7e1a346
 _ORDER = {"weighted": 10, "shortest": 3, "paths": 8}
-_LONGEST_OFF = ("Your longest path has {yours} weighted layers. Add up stem, head and everything that "
-                "a path through all blocks crosses.")
+_LONGEST_OFF = ("Your longest path has {yours} weighted layers. Add up stem, head and everything "
+                "that a path through all blocks crosses.")
 _CHAIN = "Your network has a single path. Which construction of this chapter gives a second one?"
 _SHORTEST_OFF = ("Your shortest path has {yours} weighted layers. It goes around every block: what "
                  "does it cross on the way, and could a shortcut hold something?")
-_PATHS_OFF = ("Longest and shortest path are as ordered, but there are {yours} paths. How many blocks "
-              "does it take, if each one doubles the paths?")
-
-
-def _measured(answer: Any) -> Any:
-    """The report of the network that the learner's function builds."""
-    import torch
-    from course_lib import measure_depth
-    torch.manual_seed(0)
-    return measure_depth(answer(), torch.zeros(2, 16))                      # (B, C)
-
-
-def _is_module(answer: Any, rng: Any) -> bool:
-    """A function without arguments that returns a torch module; a class of modules is one."""
-    from course_lib.core.frameworks import is_torch_module
-    return callable(answer) and not is_torch_module(answer) and is_torch_module(answer())
+_PATHS_OFF = ("Longest and shortest path are as ordered, but there are {yours} paths. How many "
+              "blocks does it take, if each one doubles the paths?")
 
 
 def _as_ordered(answer: Any, rng: Any) -> bool:
     """Longest path, shortest path and the number of paths, in this order."""
-    report = _measured(answer)
+    from torch import zeros
+    report = measure_depth(answer(), zeros(2, 16))                          # (B, C)
     if report.weighted != _ORDER["weighted"]:
         raise Wrong(_LONGEST_OFF, yours=report.weighted)
     if report.paths == 1:
@@ -665,8 +593,8 @@ def _as_ordered(answer: Any, rng: Any) -> bool:
     return True
 
 
-def _resnet_of(blocks: Any, projections: int = 0) -> Any:
-    """A stem, residual blocks of given sizes, the first ones with a layer in the shortcut, a head."""
+def _resnet_of(blocks: Any, projections: int = 0, stem: int = 1) -> Any:
+    """Layers, residual blocks, the first of them with a layer in the shortcut, and a head."""
     from torch import nn
 
     class Block(nn.Module):
@@ -679,20 +607,16 @@ def _resnet_of(blocks: Any, projections: int = 0) -> Any:
             return self.outer(x) + self.inner(x)
 
     middle = [Block(layers, i < projections) for i, layers in enumerate(blocks)]
-    return nn.Sequential(nn.Linear(16, 16), *middle, nn.Linear(16, 16))
-
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #259742fa
-def _chain() -> Any:
-    """Wrong: ten layers in a row."""
-    from torch import nn
-    return nn.Sequential(*(nn.Linear(16, 16) for _ in range(10)))
+    start = [nn.Linear(16, 16) for _ in range(stem)]
+    return nn.Sequential(*start, *middle, nn.Linear(16, 16))
 
 
 NETWORK_TO_ORDER = Exercise(
     name="network_to_order", chapter="05_depth", title="A network to order", minutes=20,
-    difficulty=4, trains="designing a network for a given depth", variable="ordered", seconds=30,
+    difficulty=4, trains="designing a network for a given depth", variable="ordered",
     properties=(
-        Property("builds a torch module", _is_module,
+        Property("builds a torch module", lambda answer, rng: callable(answer)
+                 and not is_torch_module(answer) and is_torch_module(answer()),
                  "The answer is a function without arguments that returns a torch module, or a "
                  "module's class: `ordered()` must work."),
         Property("has the ordered paths", _as_ordered,
@@ -701,77 +625,70 @@ NETWORK_TO_ORDER = Exercise(
            "A stem, three residual blocks and a head have a shortest path of 2. In ResNet-50 the "
            "shortest path is longer than that: why?"),
     solution='''\
-import torch
 from torch import nn
 
 class Block(nn.Module):
     def __init__(self, layers, shortcut):
         super().__init__()
         self.inner = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
-        self.outer = shortcut
+        self.shortcut = shortcut
 
-    def forward(self, x):                      # (B, 16) -> (B, 16)
-        return self.outer(x) + torch.relu(self.inner(x))
+    def forward(self, x):                                   # (B, 16) -> (B, 16)
+        return self.shortcut(x) + self.inner(x)
 
-def ordered():
-    return nn.Sequential(
-        nn.Linear(16, 16),                     # the stem
-        Block(3, nn.Linear(16, 16)),           # going around costs one layer
-        Block(3, nn.Identity()),
-        Block(2, nn.Identity()),
-        nn.Linear(16, 16))                     # the head: 1 + 3 + 3 + 2 + 1 = 10
+def ordered():      # 1 + 3 + 3 + 2 + 1 = 10 layers; going around the first block costs one
+    blocks = Block(3, nn.Linear(16, 16)), Block(3, nn.Identity()), Block(2, nn.Identity())
+    return nn.Sequential(nn.Linear(16, 16), *blocks, nn.Linear(16, 16))
 ''',
     wrong_answers=(
-        WrongAnswer("builds a chain", lambda: _chain, _CHAIN,
+        WrongAnswer("builds a chain", lambda: lambda: _resnet_of((), stem=9), _CHAIN,
                     "Only the longest path of the order is read."),
         WrongAnswer("leaves the shortcuts empty", lambda: lambda: _resnet_of((3, 3, 2)),
-                    _SHORTEST_OFF, "That a shortcut may hold a layer was said of ResNet, in passing."),
+                    _SHORTEST_OFF, "ResNet's few shortcuts with a layer were passed over."),
         WrongAnswer("forgets the stem and the head", lambda: lambda: _resnet_of((4, 3, 3), 1),
                     _LONGEST_OFF, "The ten layers are given to the blocks alone."),
         WrongAnswer("makes too few blocks", lambda: lambda: _resnet_of((4, 4), 1), _PATHS_OFF,
-                    "Blocks are chosen by their layers, and the number of paths is not looked at.")))
+                    "Blocks are chosen by their layers, without a look at the paths.")))
 
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #c52d3c24
+# %% ../../../nbs/classroom/answers/05_depth.ipynb #4df26c92
 EXERCISES = [WHICH_DEPTH, GPT2_XL, TRANSLATOR, DENSE_PATHS, SKIPPING, RESIDUAL_LENGTHS,
              NETWORK_TO_ORDER]
 
-# %% ../../../nbs/classroom/answers/05_depth.ipynb #4df26c92
+_BEGINNING = (5, "Everybody writes down an answer to the three questions at the start. Collect the "
+                 "answers to the first on the board, without comment.")
 LESSON = Lesson(
     chapter="05_depth",
-    goal="Students can say which of six definitions a sentence about depth uses, find the longest and "
-         "the shortest path in a small graph, and defend a number with a witness path.",
+    goal="Students can say which of six definitions a sentence about depth uses, find the longest "
+         "and the shortest path in a small graph, and defend a number with a witness path.",
     plan_45=(
-        (5, "Everybody writes down an answer to the three questions at the start. Collect the answers "
-            "to the first on the board, without comment."),
-        (8, "The whole picture: show the report of ResNet-50. Pairs find a row that they can explain "
-            "and one that they cannot."),
+        _BEGINNING,
+        (8, "The whole picture: show the report of ResNet-50. Pairs find a row that they can "
+            "explain and one that they cannot."),
         (12, "Draw the small network of stem, block and head. Students mark the longest and the "
              "shortest path, then run longest_path by hand, node by node."),
-        (10, "Blocks: predict BERT's weighted layers. Most say 74; let one student draw a block until "
-             "query, key and value stand side by side."),
+        (10, "Blocks: predict BERT's weighted layers. Most say 74; let one student draw a block "
+             "until query, key and value stand side by side."),
         (7, "Exercise 1 in pairs. Discuss sentence E, where the definitions differ most."),
         (3, "Back to the board: which answers to the first question have changed?")),
     plan_90=(
-        (5, "Everybody writes down an answer to the three questions at the start. Collect the answers "
-            "to the first on the board, without comment."),
-        (10, "The whole picture: the report of ResNet-50, row by row. Which rows can be explained by "
-             "now?"),
-        (15, "The small network: longest and shortest path by hand, then longest_path, node by node. "
-             "What would the function do in a network with a loop?"),
+        _BEGINNING,
+        (10, "The report of ResNet-50, row by row: which rows can be explained by now?"),
+        (15, "The small network: longest and shortest path by hand, then longest_path, node by "
+             "node. What would the function do in a network with a loop?"),
         (15, "Recurrence: unroll three words on the board. Predict 3·T, T + 3 or T + 2 for three "
              "layers; the class walks the grid. Exercise 3."),
         (10, "Blocks: predict BERT, draw a block, count. Exercise 2 as homework or for the quick."),
         (15, "Not one length but many: four paths of two blocks multiplied out, then the binomial "
              "distribution, then the figure of ResNet-152."),
-        (15, "Exercise 6 or 7 in pairs; who has finished compares with the neighbours' network."),
+        (15, "Exercise 6 or 7 in pairs; who has finished compares with the neighbours."),
         (5, "The quiz on one projector: a show of hands before each answer, then the reasons.")),
     notes=(
         ("\"A shortcut makes the network shallower.\"",
-         "It sounds like a short circuit. But the long way is still there, and definition 2 asks for "
-         "the longest. Ask for the witness: which path would have become shorter?"),
+         "It sounds like a short circuit. But the long way is still there, and definition 2 asks "
+         "for the longest. Ask for the witness: which path would have become shorter?"),
         ("\"More layers in `summary()` means deeper.\"",
-         "In a chain it is so, and the first networks that one meets are chains. Compare ResNet-50's "
-         "107 layers with parameters, as keras.io counts them, with the 50 on the path."),
+         "In a chain it is so, and the first networks that one meets are chains. Compare the rows "
+         "*weighted layers* and *keras.io's Depth* of ResNet-50."),
         ("\"Depth depends on the width or on the batch.\"",
          "Larger networks are often deeper too, so one meets the two together. Move the width's "
          "slider while the class watches the table: nothing changes."),
