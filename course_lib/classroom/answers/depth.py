@@ -371,8 +371,8 @@ _SKIPS_ONLY = ("Your longest path for T = {steps} has {yours} steps. Does each c
                "state just before it?")
 _NEVER_SKIPS = ("Every word has only one way to the end in your graph. Give a cell the state of "
                 "two steps ago too, as soon as there is one.")
-_OTHER_EDGES = ("For T = {steps} the longest path is right, the number of paths, {yours}, is not. Does "
-                "each cell read one input and up to two states, and nothing else?")
+_OTHER_EDGES = ("For T = {steps} the longest path is right, the number of paths, {yours}, is not. "
+                "Does each cell read one input and up to two states, and nothing else?")
 
 
 def _has_cells(answer: Any, rng: Any) -> bool:
