@@ -34,6 +34,10 @@ course = torch + tensorflow + [
     "platformdirs",  # where the record of solved exercises lies on each system
     "filelock",  # two kernels may write that record at once
     "jsonschema",  # what a quiz file has to look like
+    "pooch",  # data sets, downloaded once and checked by sha256
+    "requests",  # a download that goes on where it stopped; pooch brings it
+    "joblib",  # experiments in parallel processes; scikit-learn brings it
+    "tqdm",  # progress of downloads and experiments
 ]
 bench = [
     "torchinfo",  # the most used summary
@@ -53,7 +57,6 @@ dev = course + bench + [
     "ruff",  # lint
     "mypy",  # types
     "psutil",  # memory of a kernel
-    "tqdm",  # progress of `make run`
     "setuptools",  # builds the wheel that a test installs
     "wheel",
 ]

@@ -1,0 +1,215 @@
+"""Data sets over a server on this machine: whole, broken, corrupted, absent."""
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from course_lib.core import datasets
+from course_lib.core.datasets import fetch, is_present, load_images, read_idx
+
+ROOT = Path(__file__).resolve().parents[2]
+PIECE = 1 << 16  # what is written at a time; less than that is lost when a connection breaks
+RANDOM = np.random.default_rng(0)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        content = server.files.get(self.path.rpartition("/")[2])
+        server.asked.append((self.path, self.headers.get("Range")))
+        if content is None:
+            self.send_error(404)
+            return
+        start = 0
+        if self.headers.get("Range") and server.ranges:
+            start = int(self.headers["Range"][len("bytes="):-1])
+            if start >= len(content):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = server.stop_after.pop(0) if server.stop_after else len(content)
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *arguments):
+        """Silence."""
+
+
+@pytest.fixture
+def mirror():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.asked, server.stop_after, server.ranges = {}, [], [], True
+    server.url = f"http://127.0.0.1:{server.server_port}/set/"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def served(mirror):
+    mirror.files["a.bin"] = RANDOM.bytes(200_000)
+    sha256 = hashlib.sha256(mirror.files["a.bin"]).hexdigest()
+    return lambda folder: fetch("a.bin", sha256, [mirror.url], folder)
+
+
+def test_a_file_comes_once(mirror, served, tmp_path):
+    for _ in range(2):
+        assert served(tmp_path).read_bytes() == mirror.files["a.bin"]
+    assert len(mirror.asked) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_truncated_download_goes_on_where_it_stopped(mirror, served, tmp_path, ranges):
+    mirror.stop_after, mirror.ranges = [70_000, 150_000], ranges
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="a.bin could not be downloaded"):
+            served(tmp_path)
+        assert not (tmp_path / "a.bin").exists()
+    assert served(tmp_path).read_bytes() == mirror.files["a.bin"]
+    first, *later = [wanted for _, wanted in mirror.asked]
+    starts = [int(wanted[len("bytes="):-1]) for wanted in later]
+    assert first is None and 70_000 - PIECE <= starts[0] <= 70_000
+    assert starts[0] < starts[1] <= 150_000
+
+
+def test_a_part_that_is_complete_is_taken(mirror, served, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(mirror.files["a.bin"])
+    assert served(tmp_path).read_bytes() == mirror.files["a.bin"]
+
+
+def test_a_corrupted_file_is_thrown_away(mirror, served, tmp_path):
+    good = mirror.files["a.bin"]
+    mirror.files["a.bin"] = good[:1000] + bytes([good[1000] ^ 1]) + good[1001:]
+    with pytest.raises(ValueError, match="a.bin from .* sha256 differs"):
+        served(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    mirror.files["a.bin"] = good
+    assert served(tmp_path).read_bytes() == good
+
+
+def test_a_corrupted_part_is_thrown_away_and_the_next_call_succeeds(mirror, served, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 1000)
+    with pytest.raises(ValueError, match="sha256 differs"):
+        served(tmp_path)
+    assert served(tmp_path).read_bytes() == mirror.files["a.bin"]
+
+
+def test_a_file_damaged_on_disk_is_fetched_again(mirror, served, tmp_path):
+    served(tmp_path).write_bytes(b"damaged")
+    assert served(tmp_path).read_bytes() == mirror.files["a.bin"]
+
+
+def test_the_next_mirror_is_tried(mirror, tmp_path):
+    mirror.files["a.bin"] = b"here"
+    path = fetch("a.bin", hashlib.sha256(b"here").hexdigest(),
+                 ["http://127.0.0.1:1/", mirror.url], tmp_path)
+    assert path.read_bytes() == b"here"
+    with pytest.raises(ConnectionError, match="answered 404"):
+        fetch("b.bin", "0" * 64, [mirror.url], tmp_path)
+
+
+def idx(array):
+    """An array as MNIST's authors wrote them, by the description on their page."""
+    head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5), (4, 3, 2), (0, 28, 28)])
+def test_idx(shape):
+    array = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    np.testing.assert_array_equal(read_idx(idx(array)), array)
+    for broken in (idx(array) + b"x", idx(array)[:-1], b"\0\0\x0d" + idx(array)[3:], b""):
+        with pytest.raises(ValueError, match="content must"):
+            read_idx(broken)
+
+
+def serve(mirror, monkeypatch, name, contents):
+    """Let a set be these files, at this mirror only."""
+    mirror.files.update(contents)
+    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    source = replace(datasets.SOURCES[name], files=hashes)
+    monkeypatch.setitem(datasets.SOURCES, name, source)
+    monkeypatch.setenv("COURSE_MIRROR", mirror.url)
+
+
+def test_mnist_is_read(mirror, monkeypatch, tmp_path):
+    arrays = [RANDOM.integers(0, 10, shape, dtype=np.uint8)
+              for shape in ((6, 28, 28), (6,), (2, 28, 28), (2,))]
+    names = list(datasets.SOURCES["mnist"].files)
+    serve(mirror, monkeypatch, "mnist",
+          {name: gzip.compress(idx(array)) for name, array in zip(names, arrays)})
+    monkeypatch.setenv("COURSE_DATASETS", str(tmp_path))
+    assert not is_present("mnist")
+    data = load_images("mnist")
+    assert is_present("mnist") and data.name == "mnist"
+    for found, array in zip((data.train_images, data.train_labels, data.test_images,
+                             data.test_labels), arrays):
+        np.testing.assert_array_equal(found, array)
+    monkeypatch.setenv("COURSE_MIRROR", "http://127.0.0.1:1/")
+    assert load_images("mnist", fall_back=False).name == "mnist"      # no network needed now
+
+
+def test_cifar_is_read_in_colour(mirror, monkeypatch, tmp_path):
+    images = RANDOM.integers(0, 256, (6, 4, 32, 32, 3), dtype=np.uint8)      # six files of four
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for number, batch in enumerate(images):
+            name = f"data_batch_{number + 1}" if number < 5 else "test_batch"
+            content = b"".join(bytes([number]) + image.transpose(2, 0, 1).tobytes()
+                               for image in batch)
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    serve(mirror, monkeypatch, "cifar-10", {"cifar-10-binary.tar.gz": stream.getvalue()})
+    monkeypatch.setenv("COURSE_DATASETS", str(tmp_path))
+    data = load_images("cifar-10")
+    np.testing.assert_array_equal(data.train_images, images[:5].reshape(-1, 32, 32, 3))
+    np.testing.assert_array_equal(data.test_images, images[5])
+    assert data.train_labels.tolist() == [n for n in range(5) for _ in range(4)]
+
+
+def test_without_a_network_digits_take_the_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATASETS", str(tmp_path))
+    monkeypatch.setenv("COURSE_MIRROR", "http://127.0.0.1:1/")
+    with pytest.warns(UserWarning, match="cannot be reached; digits take the place of mnist"):
+        assert load_images("mnist").name == "digits"
+    with pytest.raises(ConnectionError):
+        load_images("mnist", fall_back=False)
+
+
+def test_the_network_is_refused_in_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATASETS", str(tmp_path))
+    monkeypatch.delenv("COURSE_MIRROR", raising=False)
+    with pytest.warns(UserWarning, match="digits take the place of cifar-10"):
+        load_images("cifar-10")
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match="name must be one of digits, mnist"):
+        load_images("imagenet")
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+    data, original = load_images("digits"), load_digits()
+    assert len(data.train_labels) + len(data.test_labels) == len(original.target) == 1797
+    np.testing.assert_array_equal(data.test_labels, original.target[4::5])
+    np.testing.assert_allclose(data.test_images / 255, original.images[4::5] / 16, atol=0.002)
+
+
+@pytest.mark.parametrize("name", ["digits", *datasets.SOURCES])
+def test_every_set_has_a_card_with_its_fingerprints(name):
+    card = (ROOT / "data" / name / "CARD.md").read_text(encoding="utf-8")
+    for heading in ("| source |", "| licence |", "| split |"):
+        assert heading in card
+    files = datasets.SOURCES[name].files if name != "digits" else {}
+    assert all(f"| {file} | {sha256} |" in card for file, sha256 in files.items())
