@@ -443,9 +443,9 @@ def _generators(exercise: Exercise, seed: int | None) -> list[Any]:
     seeds = numpy.random.SeedSequence(seed).spawn(len(exercise.properties))
     return [numpy.random.default_rng(each) for each in seeds]
 
-# %% ../../nbs/classroom/exercises.ipynb #9673b2a4
+# %% ../../nbs/classroom/exercises.ipynb #13499769
 SLACK = 60.0  # seconds that a property may take beyond the learner's: imports, references
-UNUSABLE = "It cannot be used as the task asks ({error}): look at what it gives back, {kind}."
+UNUSABLE = "What came is {kind}, and it cannot be used as the task asks ({error})."
 NO_RETURN = "Your function gives back `None`: does it end in `return`?"
 
 
@@ -460,7 +460,7 @@ def _try(each: Property, answer: Any, random: Any, watch: Watch) -> None:
     except (Wrong, _NotAttempted):
         raise
     except (Exception, SystemExit, TimeIsUp) as error:
-        raise _explained(error, seen[-1], watch.seconds) from error
+        raise _explained(error, seen[-1], watch.seconds, each.holds) from error
     if not holds:
         raise Wrong(each.look or each.says)
 
@@ -476,19 +476,40 @@ def _noting(answer: Any, seen: list[Any]) -> Any:
     return functools.update_wrapper(call, answer)
 
 
-def _explained(error: BaseException, last: Any, seconds: float) -> BaseException:
+def _explained(error: BaseException, last: Any, seconds: float, holds: Any) -> BaseException:
     """What to raise instead of an exception that stopped a check."""
-    place = learners_line(error)
-    if "'ellipsis'" in str(error) or "Ellipsis" in str(error):
+    if "'ellipsis'" in str(error):
         return _NotAttempted()
-    if place or isinstance(error, (TimeIsUp, SystemExit, RecursionError)):
-        template, values = sentence(error, seconds)
+    own = _learners_part(error, holds)
+    ends = isinstance(error, (TimeIsUp, SystemExit, RecursionError))
+    if ends or own and (learners_line(error, own) or _is_call(own)):
+        template, values = sentence(error, seconds, own)
         return Wrong(template, **values)
     if isinstance(error, ImportError):
         return error
     if last is None:
         return Wrong(NO_RETURN)
     return Wrong(UNUSABLE, error=type(error).__name__, kind=f"`{type(last).__name__}`")
+
+
+def _learners_part(error: BaseException, holds: Any) -> types.TracebackType | None:
+    """The traceback from where the learner's code was called, if it was."""
+    traces: list[types.TracebackType] = []
+    trace = error.__traceback__
+    while trace:
+        traces.append(trace)
+        trace = trace.tb_next
+    runs = [i for i, each in enumerate(traces) if each.tb_frame.f_code is Watch.run.__code__]
+    if len(runs) > 1:  # the property's, then the guard's
+        return traces[runs[-1]].tb_next
+    ours = getattr(holds, "__code__", None)
+    return next((each for each in traces[runs[0] + 1:] if ours is not None
+                 and each.tb_frame.f_code.co_filename != ours.co_filename), None)
+
+
+def _is_call(trace: types.TracebackType) -> bool:
+    """Whether the learner's function could not even be called, as with too few arguments."""
+    return trace.tb_next is None and trace.tb_frame.f_code.co_qualname.startswith("_noting")
 
 # %% ../../nbs/classroom/exercises.ipynb #82aef0b5
 def answer_modules() -> list[types.ModuleType]:

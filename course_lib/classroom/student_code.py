@@ -104,20 +104,23 @@ class Watch:
             raise TimeIsUp
         return result
 
-# %% ../../nbs/classroom/student_code.ipynb #bb184045
+# %% ../../nbs/classroom/student_code.ipynb #1751d2e0
 _INSTALLED = [Path(course_lib.__file__).parent, *(
     Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))]
 _NOT_THE_LEARNERS = ("<frozen", "<__array_function__",
                      *(str(each) for folder in _INSTALLED for each in (folder, folder.resolve())))
 
 
-def learners_line(error: BaseException) -> tuple[int, str] | None:
+def learners_line(error: BaseException,
+                  part: TracebackType | None = None) -> tuple[int, str] | None:
     """Number and text of the line in the learner's code where an exception came from.
 
     Parameters
     ----------
     error : BaseException
         As it was caught.
+    part : traceback, optional
+        Where to begin, if not at the traceback's beginning.
 
     Returns
     -------
@@ -132,7 +135,7 @@ def learners_line(error: BaseException) -> tuple[int, str] | None:
     ...     print(learners_line(error))
     (2, '')
     """
-    found, trace = None, error.__traceback__
+    found, trace = None, part or error.__traceback__
     while trace:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith(_NOT_THE_LEARNERS):
@@ -141,8 +144,9 @@ def learners_line(error: BaseException) -> tuple[int, str] | None:
         trace = trace.tb_next
     return found
 
-# %% ../../nbs/classroom/student_code.ipynb #d8ac1435
-def sentence(error: BaseException, seconds: float) -> tuple[str, dict[str, Any]]:
+# %% ../../nbs/classroom/student_code.ipynb #1afa705c
+def sentence(error: BaseException, seconds: float,
+             part: TracebackType | None = None) -> tuple[str, dict[str, Any]]:
     """What to tell the learner about an exception in their code.
 
     Parameters
@@ -151,6 +155,8 @@ def sentence(error: BaseException, seconds: float) -> tuple[str, dict[str, Any]]
         `TimeIsUp`, `SystemExit`, `RecursionError` or any other.
     seconds : float
         How long the code was allowed to run.
+    part : traceback, optional
+        As `learners_line` takes it.
 
     Returns
     -------
@@ -162,7 +168,7 @@ def sentence(error: BaseException, seconds: float) -> tuple[str, dict[str, Any]]
     >>> sentence(KeyError("bias"), seconds=10)[1]["error"]
     "KeyError: 'bias'"
     """
-    place = learners_line(error)
+    place = learners_line(error, part)
     values: dict[str, Any] = {"error": _in_short(error), "seconds": f"{seconds:g}"}
     values |= {"line": place[0], "source": place[1]} if place else {}
     kinds = (type(error), *type(error).__mro__)
