@@ -182,7 +182,7 @@ def unbound_numbers(notebook: str | Path) -> list[tuple[int, str, str]]:
     return [(cell, *found) for cell, source in _cells(notebook, "markdown")
             for found in unbound_in(source)]
 
-# %% ../../nbs/classroom/live_numbers.ipynb #d69dbd54
+# %% ../../nbs/classroom/live_numbers.ipynb #8f8b20d5
 ANSWER = "# your answer"
 _OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -241,12 +241,14 @@ def _expression_fault(tree: ast.expr | None, places: dict[str, list[tuple[int, s
            for node in nodes):
         return "an expression must only compute"
     used = [node for node in nodes if isinstance(node, ast.Name)]
+    if not used and not any(isinstance(node, ast.BinOp) for node in nodes):
+        return "the expression computes nothing"
     own = {node.id for node in used if not isinstance(node.ctx, ast.Load)}  # of a comprehension
     faults = (_name_fault(name, places.get(name, [])) for name in
               sorted({node.id for node in used} - own))
     return next(filter(None, faults), "")
 
-# %% ../../nbs/classroom/live_numbers.ipynb #0af6a2ec
+# %% ../../nbs/classroom/live_numbers.ipynb #cbe30ecc
 def _constant(node: ast.expr) -> Fraction | None:
     """The number that a node is without any name; None for everything else."""
     if any(isinstance(inner, (ast.Name, ast.Call)) for inner in ast.walk(node)):
@@ -287,7 +289,8 @@ def _fault(binding: Binding, places: dict[str, list[tuple[int, str]]]) -> str:
     if fault or tree is None:
         return fault
     if binding.is_range:
-        return "" if _range_holds(tree, stated) else "the comparison is not about the stated number"
+        about = _range_holds(tree, stated) and _names(binding.expression)
+        return "" if about else "the comparison is not about the stated number"
     return "about what? Bind it to a range, as in `10 <= x <= 60`" if binding.approximate else ""
 
 

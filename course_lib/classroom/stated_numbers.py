@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-# %% ../../nbs/classroom/stated_numbers.ipynb #67fa511f
+# %% ../../nbs/classroom/stated_numbers.ipynb #10bc4353
 _PREFIXES = dict(zip("kMGTPE", (3, 6, 9, 12, 15, 18)))
 _FACTORS = {
     "%": "1/100", "％": "1/100", "‰": "1/1000", "percent": "1/100", "per cent": "1/100",
@@ -23,6 +23,8 @@ _FACTORS = {
     "毫秒": "1e-3", "微秒": "1e-6", "分钟": "60", "小时": "3600",
     **{f"{prefix}{unit}": f"1e{power}" for prefix, power in _PREFIXES.items()
        for unit in ("B", "FLOP", "FLOPs")}, "KB": "1e3",
+    **{f"{prefix}bytes": f"1e{power}" for prefix, power in
+       zip(("kilo", "mega", "giga", "tera", "peta", "exa"), _PREFIXES.values())},
     **{f"{prefix}iB": str(1024 ** power) for power, prefix in enumerate("KMGTPE", 1)},
 }
 
