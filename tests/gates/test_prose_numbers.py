@@ -3,11 +3,13 @@ import json
 import re
 
 import nbformat
+import polib
 import pytest
 from project import ROOT, notebooks
 
 from course_lib.classroom.live_numbers import (
-    ANSWER, binding_faults, bindings, bindings_in, references, unbound_numbers)
+    ANSWER, binding_faults, bindings, bindings_in, references, unbound_in, unbound_numbers)
+from course_lib.classroom.stated_numbers import STATED, parse_number, prose
 
 FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["live-numbers"]}
 READ = [path for path in notebooks()  # a letter after the number marks a companion
@@ -39,6 +41,40 @@ def reference_faults(content):
         if set(entry) != {"authors", "year", "title", "where"} or not all(entry.values()):
             faults.append(f"{key} must have authors, year, title, where, and nothing else")
     return faults
+
+
+def translation_faults(english, chinese):
+    """Where a translation binds other numbers, states another value, or leaves a number alone."""
+    pairs = [sorted(bindings_in(text), key=lambda each: (each.kind, each.expression))
+             for text in (english, chinese)]
+    if [each.expression for each in pairs[0]] != [each.expression for each in pairs[1]]:
+        yield "other bindings than in English"
+        return
+    for one, other in zip(*pairs):
+        if not other.stated:
+            yield f"no number stands before <!--{other.kind} {other.expression} -->"
+        elif one.stated and not compatible(one.stated, other.stated):
+            yield f"{one.stated} has become {other.stated}"
+    said, meant = ({found["number"]: parse_number(found[0]).value
+                    for found in STATED.finditer(prose(text))} for text in (chinese, english))
+    yield from (f"{number} is not bound" for _, number in unbound_in(chinese)
+                if said[number] not in meant.values())  # 56 billion are 560 亿
+
+
+def compatible(one, other):
+    """Whether two stated numbers can be roundings of one value."""
+    first, second = parse_number(one), parse_number(other)
+    return abs(first.value - second.value) <= (first.step + second.step) / 2
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.stem)
+def test_a_translation_states_the_same_numbers(path):
+    catalogue = path.relative_to(ROOT / "nbs").with_suffix(".po")
+    entries = polib.pofile(str(ROOT / "nbs" / "locale" / "zh_CN" / catalogue))
+    blocks = [entry for entry in entries.translated_entries() if "prose" in (entry.comment or "")]
+    assert blocks, "nothing of this chapter is translated"
+    assert [(entry.msgid, fault) for entry in blocks
+            for fault in translation_faults(entry.msgid, entry.msgstr)] == []
 
 
 @pytest.mark.parametrize("path", READ, ids=lambda path: path.stem)
@@ -115,6 +151,18 @@ def test_a_binding_that_cannot_vouch_is_seen(write, prose, code, said):
     ({"jupyter": {}}, "metadata"), ({"tags": []}, "metadata")])
 def test_an_ending_that_checks_nothing_is_seen(write, changes, said):
     assert said in " ".join(ending_faults(write(**changes)))
+
+
+@pytest.mark.parametrize("chinese, said", [
+    ("它有 1.24 亿<!--= n -->个参数。", ""), ("它有 124,439,808<!--= n --> 个参数。", ""),
+    ("它有 1.42 亿<!--= n -->个参数。", "124M has become 1.42 亿"),
+    ("它有 1.24 亿个参数。", "other bindings"),
+    ("它有 1.24 亿<!--= m -->个参数。", "other bindings"),
+    ("它的参数<!--= n -->有 7 个。", "no number stands"),
+    ("2,019 年，它有 1.24 亿<!--= n -->个参数。", "2,019 is not bound")])
+def test_a_translation_with_other_numbers_is_seen(chinese, said):
+    faults = " / ".join(translation_faults("It has 124M<!--= n --> parameters.", chinese))
+    assert said in faults and bool(said) == bool(faults)
 
 
 GOOD = {"authors": "A", "year": 2019, "title": "T", "where": "W"}
