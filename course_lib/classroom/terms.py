@@ -61,7 +61,7 @@ def read_terms() -> tuple[Term, ...]:
                   entry.get("chapter", ""), entry.get("everyday", False)) for entry in entries]
     return tuple(sorted(terms, key=lambda term: term.term.lower()))
 
-# %% ../../nbs/classroom/terms.ipynb #0b0e9655
+# %% ../../nbs/classroom/terms.ipynb #1fc8287a
 def _without_code(text: str) -> str:
     """The words of a text, without code, formulas, comments, tags and targets of links."""
     return re.sub(r"`[^`]*`|\$[^$]*\$|<!--.*?-->|</?[a-zA-Z][^<>]*>|\]\([^)]*\)|\{\w*\}", " ", text,
@@ -96,12 +96,12 @@ def term_faults(text: str, translation: str) -> list[str]:
     english, chinese = _without_code(text), _without_code(translation)
     if not re.search("[\u3400-\u9fff]", chinese):
         return []
-    faults, spaceless = [], chinese.replace(" ", "")
+    faults, spaceless = list[str](), chinese.replace(" ", "").lower()
     checked = [term for term in read_terms() if not term.everyday]
     for term in sorted(checked, key=lambda term: -len(term.term)):
         english, found = _pattern(term.term).subn("\0", english)
         accepted = [term.zh, *term.also]
-        if found and not any(each.replace(" ", "") in spaceless for each in accepted):
+        if found and not any(each.replace(" ", "").lower() in spaceless for each in accepted):
             faults.append(f"{term.term!r} is {' or '.join(accepted)} in the glossary")
         if found:
             faults += [f"{term.term!r} is never {word}" for word in term.wrong if word in chinese]

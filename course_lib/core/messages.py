@@ -103,7 +103,7 @@ def _fill(template: str, values: dict[str, Any]) -> str:
 
     return _HOLE.sub(write, template)
 
-# %% ../../nbs/core/messages.ipynb #be868caa
+# %% ../../nbs/core/messages.ipynb #2413e337
 @cache
 def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
     """(pattern, holes, translation) of each template with holes, the most literal one first."""
@@ -138,7 +138,7 @@ def _find(text: str, name: str) -> str | None:
     if text in catalogue:
         return catalogue[text]
     for pattern, keys, translation in _templates(name):
-        match = None if " · " in text else pattern.fullmatch(text)
+        match = pattern.fullmatch(text)
         if match:
             parts = [_look_up(part, name) if part != text else part for part in match.groups()]
             plain = _HOLE.sub(lambda hole: f"{{{hole[1]}}}", translation)
