@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['questions', 'lettered', 'read_number', 'Verdict', 'judge', 'quiz_faults']
 
-# %% ../../nbs/classroom/questions.ipynb #ad433965
+# %% ../../nbs/classroom/questions.ipynb #ceb2e448
 import hashlib
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -150,24 +150,24 @@ def _no_number(text: Any) -> str:
     return translate("{given} is not a number that this quiz can read: write it like 1,234, 1.2e3, "
                      "1.2 million or 31 %.", given=repr(text)[:60])
 
-# %% ../../nbs/classroom/questions.ipynb #3f0a7544
-def _letters(given: Any, question: dict[str, Any]) -> str:
+# %% ../../nbs/classroom/questions.ipynb #c4f07b82
+def _letters(parts: Sequence[str], question: dict[str, Any]) -> str:
     """The letters that somebody gave, in a row."""
     letters = lettered(question)
-    parts = [given] if isinstance(given, str) else list(given)
     named = {text: letter for letter, text in letters.items()}
     named |= {translate(text): letter for text, letter in named.items()}
     if all(part in named for part in parts):
         return "".join(named[part] for part in parts)
-    text = unicodedata.normalize("NFKC", " ".join(map(str, parts))).lower()
+    text = unicodedata.normalize("NFKC", " ".join(parts)).lower()
     return "".join(character for character in text if character not in " ,;.)(>-、→")
 
 
 def _read_letters(given: Any, question: dict[str, Any]) -> str:
     """The letters that somebody gave, checked: one for a choice, each once for an order."""
     allowed = list(lettered(question))
-    letters = "" if given is None or isinstance(given, (bool, int, float)) else _letters(
-        given, question)
+    parts = [given] if isinstance(given, str) else given
+    readable = isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts)
+    letters = _letters(parts, question) if readable else ""
     if question["kind"] == "choice":
         if len(letters) == 1 and letters in allowed:
             return letters

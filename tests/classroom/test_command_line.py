@@ -1,7 +1,9 @@
 """The command line: numbers of the truth tables, JSON for programs, one sentence on bad input."""
 import csv
+import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -342,3 +344,162 @@ def test_ctrl_c_in_a_process():
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
+
+
+# ---- the course -------------------------------------------------------------------------------
+
+@pytest.fixture
+def record_folder(tmp_path, monkeypatch):
+    """An empty record of progress."""
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def solve(name="lenet5_by_hand"):
+    """One event of the record."""
+    from course_lib.classroom.progress import record
+    return record("check", "06_parameters", name, "right")
+
+
+def test_status_follows_the_record(capsys, record_folder):
+    before = answer(capsys, "status")
+    assert before["solved"] == 0 and before["exercises"] >= 15 and before["questions"] >= 15
+    solve(exercise("06_parameters"))
+    after = answer(capsys, "status")
+    assert after["solved"] == 1 and after["exercises"] == before["exercises"]
+    assert main(["status"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"06_parameters +1 / \d+ +0 / \d+", table) and "Next review" in table
+
+
+def exercise(chapter):
+    """The name of an exercise that there is."""
+    from course_lib.classroom.exercises import exercises
+    return exercises(chapter)[0].name
+
+
+def test_export_and_import(capsys, record_folder, tmp_path, monkeypatch):
+    solve("a"), solve("b")
+    assert main(["export", str(tmp_path / "ada.jsonl")]) == 0
+    assert "2 events were written to" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "laptop"))
+    assert answer(capsys, "import", tmp_path / "ada.jsonl") == {
+        "added": 2, "known": 0, "faults": []}
+    assert answer(capsys, "import", tmp_path / "ada.jsonl")["known"] == 2
+
+
+def test_reset_refuses_where_nobody_can_be_asked(capsys, record_folder, monkeypatch):
+    solve()
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["reset"]) == 2
+    assert "there is no terminal to ask: add --yes" in capsys.readouterr().err
+    assert answer(capsys, "reset", "--yes") == {"erased": 1}
+
+
+class Terminal(io.StringIO):
+    """Somebody at a keyboard."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("said, erased", [("y\n", 1), ("YES\n", 1), ("是\n", 1), ("n\n", 0),
+                                          ("\n", 0), ("", 0), ("maybe\n", 0)])
+def test_reset_asks_first(capsys, record_folder, monkeypatch, said, erased):
+    solve()
+    monkeypatch.setattr("sys.stdin", Terminal(said))
+    assert main(["reset"]) == 0
+    shown = capsys.readouterr()
+    assert "This erases 1 events in" in shown.err and "Erase them? [y/N]" in shown.out
+    assert ("1 events were erased." if erased else "Nothing was erased.") in shown.out
+    assert main(["reset", "--yes"]) == 0
+    assert f"{1 - erased} events were erased." in capsys.readouterr().out
+
+
+def test_a_class_by_its_files(capsys, record_folder, tmp_path):
+    (tmp_path / "class").mkdir()
+    solve()
+    assert main(["export", str(tmp_path / "class" / "ada.jsonl")]) == 0
+    assert main(["report", str(tmp_path / "class"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "lenet5_by_hand" in said and said.count("Written: ") == 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "questions.csv", "students.csv", "report.html"}
+    assert answer(capsys, "report", tmp_path / "class")["students"][0]["student"] == "ada"
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["export"], "file is missing"), (["import", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
+    (["export", "nowhere/ada.jsonl"], "folder that does not exist"),
+    (["report", "nowhere"], "is no folder"), (["report", "."], "holds no exported progress"),
+    (["status", "--lang", "fr"], "--lang takes one of"), (["--lang"], "--lang needs a value"),
+    (["params", "gpt2", "--level", "two"], "--level takes a whole number, not 'two'"),
+    (["status", "now"], "now is not known here")])
+def test_bad_input_to_the_course_is_one_sentence(
+        capsys, record_folder, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+
+
+def test_a_record_that_cannot_be_written_is_one_sentence(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "file"))
+    assert main(["reset", "--yes"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# ---- the other language -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("place", ["before", "after", "joined"])
+def test_lang_is_heard_wherever_it_stands(capsys, record_folder, place):
+    arguments = {"before": ["--lang", "zh", "status"], "after": ["status", "--lang", "zh"],
+                 "joined": ["status", "--lang=zh"]}[place]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == in_chinese("status")
+    assert main(["status"]) == 0
+    assert "Your progress" in capsys.readouterr().out, "the next command speaks English again"
+
+
+def in_chinese(*arguments):
+    """What a command prints with COURSE_LANG, in a process of its own."""
+    status, out, err = run(*arguments, env={**os.environ, "COURSE_LANG": "zh_CN"})
+    assert (status, err) == (0, "")
+    return out
+
+
+def test_help_is_in_the_readers_language(capsys, monkeypatch):
+    from course_lib.core import messages
+    words = {"usage: ": "用法：", "options": "选项",
+             "Show what you solved, what is due for review, and minutes, chapter by chapter":
+                 "显示已完成的内容、待复习的内容和用时",
+             "{what} is missing": "缺少 {what}", "show this help and leave": "显示帮助并退出",
+             "{complaint}; {command} --help shows examples": "{complaint}；见 {command} --help"}
+    monkeypatch.setattr(messages, "_catalogue", lambda name: words)
+    messages._look_up.cache_clear()
+    messages._templates.cache_clear()
+    try:
+        assert main(["--lang", "zh", "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("用法：course-lib") and "选项:" in shown and "待复习" in shown
+        assert main(["--lang", "zh", "export"]) == 2
+        assert capsys.readouterr().err == "course-lib: 缺少 file；见 course-lib export --help\n"
+    finally:
+        messages._look_up.cache_clear()
+        messages._templates.cache_clear()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_chinese_texts_take_two_columns(width):
+    table = Table(["名称", "数"], [["一个很长很长的名称" * 3, 12], ["short", 3]], "标题" * 20,
+                  ["注释 with English words 和中文" * 3])
+    lines = fit_table(table, width).to_text().splitlines()
+    assert max(map(command_line._width, lines)) <= width
+
+
+@pytest.mark.parametrize("text", ["", "one", "two words", "  indented", "权重" * 30,
+                                  "averyverylongwordthatfitsnowhere and more"])
+def test_wrapping_keeps_every_character(text):
+    lines = command_line._wrap(text, 12)
+    assert "".join("".join(lines).split()) == "".join(text.split())
