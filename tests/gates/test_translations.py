@@ -251,8 +251,9 @@ LABELS = {"before this", "reading", "running", "writes", "predict", "as many"}
 
 
 def new_terms(notebook):
-    """Terms in bold: one to three words, no sentence, no label of the chapter's frame."""
-    for text in BOLD.findall(prose(notebook)):
+    """Terms in bold in running text: one to three words, no sentence, no lead of a list item."""
+    running = re.sub(r"^\|.*$|^\s*[-*\d.]+ \*\*[^*]+\*\*", "", prose(notebook), flags=re.M)
+    for text in BOLD.findall(running.split("\n## Pitfalls")[0]):
         term = " ".join(text.split()).lower().rstrip(".:")
         if (len(term.split()) < 4 and term not in LABELS and not text.endswith((".", "?", "!"))
                 and not re.search(r"\d|[+−=]", term)):
