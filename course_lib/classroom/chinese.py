@@ -116,7 +116,7 @@ def _meaning(source: str) -> str:
         return "\n".join(line.split("#")[0].rstrip() for line in source.splitlines()
                          if line.split("#")[0].strip())
 
-# %% ../../nbs/classroom/chinese.ipynb #54716ef2
+# %% ../../nbs/classroom/chinese.ipynb #18271fab
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -145,7 +145,8 @@ def execute_notebook(path: Path) -> str:
     from nbclient import NotebookClient
     notebook = nbformat.read(str(path), 4)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", coalesce_streams=True,
-                            resources={"metadata": {"path": str(path.parent)}})
+                            resources={"metadata": {"path": str(path.parent)}},
+                            extra_arguments=["--IPKernelApp.log_level=40"])  # errors only
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
         try:
             client.execute(env=_kernel_environment(data))
