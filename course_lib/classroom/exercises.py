@@ -330,7 +330,7 @@ def _copied(value: Any) -> Any:
         return value.clone()
     return value.copy() if kind == "numpy.ndarray" or isinstance(value, dict) else value
 
-# %% ../../nbs/classroom/exercises.ipynb #46623c97
+# %% ../../nbs/classroom/exercises.ipynb #c6a5f67a
 SYMBOLS = {"not attempted": "○", "wrong": "✘", "right": "✔"}
 _MARKS = {"not attempted": "--jp-border-color1", "wrong": "--jp-error-color1",
           "right": "--jp-success-color1"}
@@ -362,9 +362,9 @@ class CheckResult:
 
     def lines(self) -> list[str]:
         """Headline, one line for each property that holds, and what to do next; translated."""
-        states = {"not attempted": translate("not attempted"), "wrong": translate("wrong"),
-                  "right": translate("right")}
-        head = f"{translate(self.exercise.title)}: {states[self.state]}"
+        heads = {"not attempted": "{title}: not attempted", "wrong": "{title}: wrong",
+                 "right": "{title}: right"}
+        head = translate(heads[self.state], title=translate(self.exercise.title))
         ticks = [f"✔ {translate(says)}" for says in self.holding]
         lines = [f"{SYMBOLS[self.state]} {head}", *ticks]
         if self.state == "wrong":
