@@ -365,7 +365,8 @@ def test_html_is_escaped_and_keeps_the_colours_of_the_page():
 
 def test_messages_are_translated_when_they_are_shown(monkeypatch):
     from course_lib.core import messages
-    chinese = {"{title}: wrong": "{title}：不对", "A mean by hand": "手算平均值", "takes a list": "接受列表",
+    chinese = {"{title}: wrong": "{title}：不对", "A mean by hand": "手算平均值",
+               "takes a list": "接受列表",
                "Of {n} values in an array it is off.": "数组有 {n} 个值时不对。",
                "`hints(\"{name}\")` helps.": "`hints(\"{name}\")` 有提示。"}
     monkeypatch.setattr(messages, "_catalogue", lambda name: chinese if name == "zh_CN" else {})
