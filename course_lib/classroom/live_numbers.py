@@ -337,13 +337,13 @@ def references() -> dict[str, dict[str, Any]]:
     """
     return json.loads(data_path("references.json").read_text(encoding="utf-8"))
 
-# %% ../../nbs/classroom/live_numbers.ipynb #bcaeb2e7
+# %% ../../nbs/classroom/live_numbers.ipynb #81253c38
 class NumbersDisagree(AssertionError):
     """Sentences state numbers that the code beside them does not compute."""
 
     def _render_traceback_(self) -> list[str]:
-        """For IPython: the sentences, and no way into the library's inside."""
-        return [str(self)]
+        """For IPython: the sentences, without a way through the library's inside."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 def check_numbers(notebook: str | Path, namespace: dict[str, Any]) -> None:

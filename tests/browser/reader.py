@@ -22,7 +22,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 CONNECTED = '.jp-StatusBar-TextItem:has-text("| Idle")'  # before that, Run All asks for a kernel
 SLIDER = ".widget-slider .noUi-handle"
-ERROR = '.jp-OutputArea-output:has-text("Traceback (most recent call last)")'
+ERROR = ('.jp-OutputArea-output:has-text("Traceback (most recent call last)"), '
+         '[data-mime-type="application/vnd.jupyter.stderr"]:has-text("NumbersDisagree")')
 FIGURES = """cells => cells.flatMap(cell => [...cell.querySelectorAll("img, .jp-RenderedSVG svg")])
                       .map(figure => figure.src || figure.outerHTML)"""
 # Every cell stays in the page, scrolled out of view or not, so that a test can look at it.
