@@ -59,8 +59,13 @@ def _pad(text: str, width: int, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
 
-# %% ../../nbs/core/tables.ipynb #d351f405
-NAME_COLUMNS = {"layer", "name", "a", "b", "formula", "term", "Chinese"}
+# %% ../../nbs/core/tables.ipynb #3da53fe6
+NAME_COLUMNS = {"layer", "name", "a", "b", "formula", "term", "Chinese", "student", "file"}
+
+
+def _is_name(cell: str, header: str) -> bool:
+    """Whether a cell holds somebody's name for something, which is never translated."""
+    return header in NAME_COLUMNS and cell != "total" and not cell.startswith("(")
 
 
 @dataclass
@@ -102,7 +107,7 @@ class Table:
             return self
         table = Table([translate(header) for header in self.headers], self.rows,
                       translate(self.title), [translate(note) for note in self.notes])
-        table._cells = [[cell if header in NAME_COLUMNS else translate(cell)
+        table._cells = [[cell if _is_name(cell, header) else translate(cell)
                          for cell, header in zip(cells, self.headers)] for cells in self._cells]
         return table
 

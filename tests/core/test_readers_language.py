@@ -15,7 +15,8 @@ WORDS = {
     "trained": "已训练，“是”", "{n} blocks": "{n} 个块",
     "Two bars: {n} and {m}.": "两根条：{n} 和 {m}。",
     "Figure: {alt}": "图：{alt}", "role": "角色", "unknown": "未知", "yes": "是", "layer": "层名",
-    "A small <network>": "一个小<网络>", "total {n}": "共 {n}"}
+    "(the model itself)": "（模型本身）", "total": "合计", "A small <network>": "一个小<网络>",
+    "total {n}": "共 {n}"}
 NEEDS_FONT = pytest.mark.skipif(chinese_font() is None, reason="no Chinese font is installed here")
 
 
@@ -161,6 +162,11 @@ def test_names_and_raw_values_stay(chinese):
     assert "head" in TABLE.to_text() and "头" not in TABLE.to_text()
     assert (TABLE.headers[1], TABLE.rows[0][1], TABLE.title) == (
         "role", "embedding", "A small <network>")
+
+
+def test_what_the_library_writes_among_names_is_translated(chinese):
+    said = Table(["layer"], [["(the model itself)"], ["head"], ["total"]]).to_text()
+    assert said.split()[2:] == ["（模型本身）", "head", "合计"]
 
 
 def test_a_data_frame_stays_english(chinese):
