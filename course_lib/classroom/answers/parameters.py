@@ -4,17 +4,24 @@
 __all__ = ['WHAT_GROWS', 'LENET5_BY_HAND', 'VGG16_POOLED', 'LLAMA_BLOCK', 'LORA_RANKS', 'FINER_EXPERTS', 'MY_COUNTER',
            'EXERCISES', 'LESSON']
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #835bcc03
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #189e36bc
 from functools import cache
+from numbers import Integral
 
 from ..exercises import (
     Exercise, Lesson, Property, Wrong, WrongAnswer, number)
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #25ead870
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #9ddef32d
 def _none_of(wrong_answers):
     """One property for each named wrong answer: what was handed in is not that one."""
-    return tuple(Property("", lambda answer, rng, wrong=wrong: answer != wrong.answer(),
+    return tuple(Property("", lambda answer, rng, wrong=wrong: tuple(answer) != wrong.answer(),
                           wrong.message) for wrong in wrong_answers)
+
+
+def _is_pair(answer):
+    """Whether what came is two whole numbers."""
+    return isinstance(answer, (tuple, list)) and len(answer) == 2 and all(
+        isinstance(each, Integral) for each in answer)
 
 # %% ../../../nbs/classroom/answers/06_parameters.ipynb #a3e739ce
 @cache
@@ -309,7 +316,7 @@ def _largest(index):
     """Whether the next rank would break the budget."""
     return lambda answer, rng: (answer[index] + 1) * _per_rank(*_TARGETS[index]) > _BUDGET
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #1f304e2f
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #4ffd502c
 def _ranks(per_rank, per_rank_all):
     """The pair somebody finds who believes in these costs of one unit of rank."""
     return lambda: (_BUDGET // per_rank, _BUDGET // per_rank_all)
@@ -336,9 +343,8 @@ LORA_RANKS = Exercise(
     difficulty=3, trains="choosing a rank from a budget", variable="lora_ranks",
     properties=(
         Property("is a pair of whole numbers",
-                 lambda answer, rng: isinstance(answer, tuple) and len(answer) == 2 and all(
-                     int(rank) == rank >= 1 for rank in answer),
-                 "Hand in a tuple of two whole numbers, like (4, 2)."),
+                 lambda answer, rng: _is_pair(answer),
+                 "Hand in two whole numbers, like (4, 2)."),
         *_none_of(_LORA_WRONG),
         Property("keeps c_attn within a million", _within(0), ""),
         Property("leaves no room for one more rank on c_attn", _largest(0),
@@ -491,7 +497,7 @@ def _each_meeting(model):
     """A counter that adds up whatever it meets."""
     return _walk(model, key=lambda parameter: object())
 
-# %% ../../../nbs/classroom/answers/06_parameters.ipynb #af9e940f
+# %% ../../../nbs/classroom/answers/06_parameters.ipynb #e5311537
 _FROZEN = ("A frozen tensor is missing from the first number. A parameter that is not trained is "
            "still a parameter.")
 _BUFFERS = ("On a network with batch normalisation your total is off. Does a running mean get a "
@@ -500,8 +506,8 @@ _UNNAMED = ("On a network with an LSTM and a parameter of the model's own you mi
             "parameter is called `weight` or `bias`, and not every one sits in a layer.")
 _TIED = ("On a network whose output shares the embedding's matrix your total is off. How would you "
          "recognise a tensor that you have met before?")
-_SHAPES = ("Already a plain network is miscounted. Two different matrices can have the same shape "
-           "or the same values: what makes a tensor the same tensor?")
+_SHAPES = ("Already a plain network is miscounted. Print what you add up, tensor by tensor: is "
+           "each there, and once? (Two different matrices can have the same shape.)")
 _METHOD = ("The count is right, and `parameters()` of the model found the distinct tensors for "
            "you. Do that part yourself: walk over `model.modules()`.")
 
@@ -510,7 +516,7 @@ MY_COUNTER = Exercise(
     trains="identity of tensors: tied, frozen, reused", variable="my_counter",
     properties=(
         Property("returns two whole numbers",
-                 lambda answer, rng: [int(n) == n for n in answer(_network(rng))] == [True, True],
+                 lambda answer, rng: _is_pair(answer(_network(rng))),
                  "The function must return two whole numbers: `(total, trainable)`."),
         Property("is right on a plain network", _counts(), _SHAPES),
         Property("counts frozen tensors in the total", _counts("frozen", part=0), _FROZEN),
