@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['answer', 'Quiz', 'quiz']
 
-# %% ../../nbs/classroom/quiz.ipynb #5a5e1766
+# %% ../../nbs/classroom/quiz.ipynb #a914d03f
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -101,7 +102,7 @@ def _bare(markdown: str) -> str:
     """Markdown as plain text, for the label of a radio button."""
     return re.sub(r"[`*]", "", markdown)
 
-# %% ../../nbs/classroom/quiz.ipynb #ae236333
+# %% ../../nbs/classroom/quiz.ipynb #61163d8c
 _KEYS = """
 const quiz = this.closest('.course-quiz');
 const join = () => quiz.querySelectorAll('.course-quiz-block').forEach(block => {
@@ -117,7 +118,8 @@ const join = () => quiz.querySelectorAll('.course-quiz-block').forEach(block => 
 });
 quiz.addEventListener('focusin', join);
 quiz.addEventListener('keydown', event => {
-  if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  const modified = event.ctrlKey || event.metaKey || event.altKey;
+  if (!modified || event.target.type === 'text') event.stopPropagation();
 });
 setTimeout(join, 500);
 """
@@ -152,7 +154,7 @@ def _verdict_html(verdict: Verdict) -> str:
     return (f'<div role="alert" class="course-quiz-verdict course-quiz-{verdict.state}">'
             f"<strong>{escape(verdict.headline)}</strong> {_html(verdict.message)}</div>")
 
-# %% ../../nbs/classroom/quiz.ipynb #b5df55bb
+# %% ../../nbs/classroom/quiz.ipynb #caaa42ed
 def _choice_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """Radio buttons; formulas, which a label cannot show, are listed above them."""
     options = {letter: translate(text) for letter, text in lettered(question).items()}
@@ -167,7 +169,7 @@ def _choice_control(widgets: Any, question: dict[str, Any], label: str) -> tuple
 
 def _number_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """A text field, with the unit behind it."""
-    field = widgets.Text(description=translate("Your number:"), tooltip=label,
+    field = widgets.Text(description=translate("Your number:"), continuous_update=False,
                          style={"description_width": "initial"})
     unit = widgets.HTML(escape(translate(question.get("unit", ""))))
     return widgets.HBox([field, unit]), lambda: field.value
@@ -187,7 +189,20 @@ def _order_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[
         return "".join(chosen.get(place, "") for place in range(1, len(letters) + 1))
     return widgets.VBox(list(lists.values())), read
 
-# %% ../../nbs/classroom/quiz.ipynb #3b734545
+# %% ../../nbs/classroom/quiz.ipynb #2ee2fe9f
+_MOMENT = 0.3  # seconds
+
+
+def _soon(action: Callable[[], None]) -> None:
+    """Do something in a moment; at once where there is no loop of events to wait in."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        action()
+    else:
+        loop.call_later(_MOMENT, action)
+
+# %% ../../nbs/classroom/quiz.ipynb #4fe473eb
 _CONTROLS = {"choice": _choice_control, "number": _number_control, "order": _order_control}
 
 
@@ -215,12 +230,15 @@ class _Page:
                                      layout={"width": "auto", "align_self": "flex-start"})
         verdict = self.widgets.HTMLMath()
 
-        def take(*_: Any) -> None:
+        def take() -> None:
             verdict.value = _verdict_html(self._judged(question, read()))
-        button.on_click(take)
-        if question["kind"] == "number":  # Enter in the field answers too
-            control.children[0].on_msg(
-                lambda _, content, __: take() if content.get("event") == "submit" else None)
+        button.on_click(lambda _: _soon(take))
+
+        def entered(_: Any, content: dict[str, Any], __: Any) -> None:
+            if content.get("event") == "submit":
+                _soon(take)
+        if question["kind"] == "number":
+            control.children[0].on_msg(entered)
         block = self.widgets.VBox([asked, control, button, verdict])
         block.add_class("course-quiz-block")
         return block
