@@ -92,7 +92,7 @@ def _shape(text: str) -> list[int]:
     plain = re.sub(r"`[^`]*`|\$[^$]*\$|\\\|", "", text)
     return [line.count("|") for line in plain.strip().split("\n")]
 
-# %% ../../nbs/classroom/translation_faults.ipynb #dad42bed
+# %% ../../nbs/classroom/translation_faults.ipynb #8aede00d
 _HAN = "\u3400-\u9fff"
 _STYLE = {
     "half-width punctuation": re.compile(rf"[{_HAN}][,;:!?]|[{_HAN}]\.(?=\s|$|[{_HAN}])"),
@@ -132,15 +132,18 @@ def style_faults(translation: str) -> list[str]:
 
 
 def _bold_faults(text: str) -> list[str]:
-    """Marks of bold text that Markdown would show as two stars."""
+    """Marks of bold and italics that Markdown would show as stars."""
     for pattern in (_PROTECTED["code"], _PROTECTED["formula"]):
         text = pattern.sub("x", text)
-    faults, opened = [], False
-    for match in re.finditer(r"\*\*", text):
+    faults, opened = [], {1: False, 2: False}
+    for match in re.finditer(r"(?<!\*)\*{1,2}(?!\*)", text):
         before, after = text[match.start() - 1:match.start()], text[match.end():match.end() + 1]
-        outer, inner = (after, before) if opened else (before, after)
-        if re.match(r"[^\w\s]", inner) and re.match(r"\w", outer):
-            faults.append(f"bold that does not {'close' if opened else 'open'}: "
-                          f"{text[max(0, match.start() - 4):match.end() + 3]}")
-        opened = not opened
+        if before.strip() or after.strip():
+            length = len(match[0])
+            outer, inner = (after, before) if opened[length] else (before, after)
+            if re.match(r"[^\w\s]", inner) and re.match(r"\w", outer):
+                verb = "close" if opened[length] else "open"
+                faults.append(f"{match[0]} that does not {verb}: "
+                              f"{text[max(0, match.start() - 4):match.end() + 3]}")
+            opened[length] = not opened[length]
     return faults

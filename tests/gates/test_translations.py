@@ -1,13 +1,17 @@
 """The Chinese course is whole: nothing missing, fuzzy or lost, and its code is the original's."""
 import datetime
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import polib
 import pytest
 from project import ROOT
+from test_readme import console_examples, python_examples
 
 from course_lib.classroom import chinese, terms, translation
 
@@ -358,3 +362,21 @@ def test_a_build_clears_notebooks_that_the_course_lost(tmp_path):
     (root / "nbs/old.ipynb").unlink()
     chinese.build_chinese(tmp_path / "zh", execute=False, root=root)
     assert [path.name for path in (tmp_path / "zh").rglob("*.ipynb")] == ["index.ipynb"]
+
+
+@pytest.mark.slow
+def test_chinese_readmes_examples_print_what_it_shows(tmp_path):
+    """The same programs as in English, and tables in Chinese."""
+    text = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    environment = {**os.environ, "COURSE_LANG": "zh", "COURSE_DATA": str(tmp_path)}
+    so_far, shown = "", ""
+    for program, output in python_examples(text):
+        so_far, shown = so_far + program, shown + output
+    commands = [([sys.executable, "-c", so_far], shown)]
+    script = str(Path(sys.executable).with_name("course-lib"))
+    commands += [([script, *command.split()[1:]], output)
+                 for command, output in console_examples(text)]
+    for command, output in commands:
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        assert ran.stdout.split() == output.split()
+    assert len(commands) > 2 and "合计" in commands[1][1]
