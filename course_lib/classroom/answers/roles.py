@@ -3,28 +3,28 @@
 # %% auto #0
 __all__ = ['LESSON', 'EXERCISES']
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #cb2f23cd
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #d008783c
+from collections import OrderedDict
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
+from ...anatomy.parameters import count_parameters
+from ...anatomy.roles import role_shares
 from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer, number
 
 _CHAPTER = "07_layer_roles"
 _ROLES = ("input", "hidden", "output")
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #7b05c355
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #65b03fae
 def _vgg16() -> tuple[list[Any], int]:
     """Layers of VGG-16 and its total."""
-    from course_lib import count_parameters
     table = count_parameters("vgg16")
     return table.rows, table.total
 
 
 def _names_role(answer: Any, random: Any) -> bool:
-    rows, _ = _vgg16()
-    largest = max(rows, key=lambda row: row.count)
-    if answer[0] == "output":
-        raise Wrong(_NOT_LAST)
+    largest = max(_vgg16()[0], key=lambda row: row.count)
     if answer[0] == "input":
         raise Wrong(_PIXELS)
     return answer[0] == largest.role
@@ -44,7 +44,7 @@ def _weighs_layer(answer: Any, random: Any) -> bool:
         raise Wrong(_LIGHTER if answer[1] > right else _HEAVIER)
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #0faa4bcf
+
 def _is_pair(answer: Any, random: Any) -> bool:
     pair = isinstance(answer, (tuple, list)) and len(answer) == 2
     return pair and answer[0] in _ROLES and isinstance(answer[1], (int, float))
@@ -54,15 +54,14 @@ _NOT_PAIR = 'Two things are asked for, in round brackets: one of the three roles
 _NOT_FRACTION = "A part of the whole lies between 0 and 1: half of it is 0.5, not 50."
 _NOT_LAST = ("The last layer connects 4,096 numbers with 1,000 classes. Work out the layers before "
              "it as well, one by one, and look where a feature map is read.")
-_PIXELS = ("VGG-16 reads pixels. Look at the table of roles: what would an input layer have to do "
-           "with a pixel?")
+_PIXELS = "VGG-16 reads pixels. What would an input layer do with them? See the table of roles."
 _ALL_LINEAR = "That is about what the three linear layers hold together. The question is about one."
 _ONE_POSITION = ("The layer does read 512 channels, but a channel is not one number: look at the "
                  "size of the map, and count how many numbers arrive.")
 _HEAVIER = "It is heavier than that. How many numbers go into that layer, and how many come out?"
 _LIGHTER = "It is lighter than that. What do the convolutions and the other two linear layers hold?"
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #9eb90d8b
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #bf2ee1a2
 _VGG16 = Exercise(
     name="vgg16_guess", chapter=_CHAPTER, title="Where VGG-16 keeps its parameters",
     minutes=4, difficulty=1, trains="to weigh a layer by its shape", variable="vgg16_guess",
@@ -78,7 +77,6 @@ _VGG16 = Exercise(
            "network has about 138 million parameters."),
     solution='''
 from course_lib import count_parameters
-
 vgg16 = count_parameters("vgg16")
 heaviest = max(vgg16.rows, key=lambda row: row.count)
 vgg16_guess = (heaviest.role, heaviest.count / vgg16.total)
@@ -93,16 +91,13 @@ vgg16_guess = (heaviest.role, heaviest.count / vgg16.total)
         WrongAnswer("one weight a channel", lambda: ("hidden", 512 * 4096 / 138_357_544),
                     _ONE_POSITION, "A convolution shares weights over positions; a linear layer "
                     "does not."),
-        WrongAnswer("per cent", lambda: ("hidden", 74), _NOT_FRACTION,
-                    "A share is thought of in per cent.")))
+        WrongAnswer("per cent", lambda: ("hidden", 74), _NOT_FRACTION, "Shares are told so.")))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #bbc7d743
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #225689cc
 def _llama(random: Any) -> tuple[tuple[int, int, int, int, int], Any]:
     """Sizes of a random Llama, and its shares as the library counts them."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
-
-    from course_lib import role_shares
     heads, size = int(random.integers(2, 5)) * 2, int(random.integers(4, 9)) * 2
     width, keys, blocks = heads * size, heads // 2 * size, int(random.integers(2, 6))
     inner, words = int(random.integers(3, 6)) * width + 8, int(random.integers(500, 2000))
@@ -119,7 +114,7 @@ def _hidden_slips(width: int, blocks: int, inner: int, keys: int) -> dict[str, i
             _NO_NORMS: -(2 * blocks + 1) * width, _NO_LAST_NORM: -width,
             _ONE_NORM: -blocks * width, _NO_OUT: -blocks * width * width}
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #28e9eddb
+
 def _role_agrees(role: str, slips: Callable[..., dict[str, int]]) -> Callable[[Any, Any], bool]:
     """A property: one of the three numbers is the library's, on random models."""
     def holds(answer: Any, random: Any) -> bool:
@@ -140,7 +135,7 @@ def _gives_three(answer: Any, random: Any) -> bool:
     return isinstance(found, (tuple, list)) and len(found) == 3 and all(
         isinstance(each, int) and not isinstance(each, bool) for each in found)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #0e0c82b3
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #2cc6e6ca
 _NOT_THREE = "The function should return three whole numbers: input, hidden, output."
 _TIED_HEAD = ("0 would be right for a tied head. Read again what the task says about ties, and "
               "what the table in this chapter says about Llama's two dictionaries.")
@@ -148,8 +143,7 @@ _FULL_KEYS = ("Your keys and values are as wide as the queries. Look at what `ke
               "two of the four matrices of attention are narrower.")
 _NO_GATE = ("Your feed-forward holds two matrices, as GPT-2's does. Print the rows of "
             "`count_parameters(\"llama-3-8b\")` and see what a Llama's holds.")
-_NO_NORMS = ("The matrices are all there; something small is missing everywhere. What scales a "
-             "vector?")
+_NO_NORMS = "The matrices are all there. Something small is missing: what scales each vector?"
 _NO_LAST_NORM = "Only one vector is missing. What stands between the last block and the output?"
 _ONE_NORM = "One vector a block is missing. A block has two parts: what stands before each of them?"
 _NO_OUT = "Attention has four matrices: what happens to the heads' results after they are joined?"
@@ -157,7 +151,7 @@ _TOO_MUCH = "On a random Llama, your {role} is larger than the network's: what i
 _TOO_LITTLE = "On a random Llama, your {role} is smaller than the network's: what is missing?"
 _ON_A_DICTIONARY = "The input is one table: how many rows has it, and how long is each?"
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #286f6fa6
+
 def _by_hand(full_keys: bool = False, gate: int = 3, norms: int = 2, last: int = 1,
              tied: bool = False) -> Callable[[], Any]:
     """A learner's function with one thing overlooked."""
@@ -190,50 +184,33 @@ def llama_roles(width, blocks, inner, key_width, words):
     return [words * width, blocks * one_block + width, words * width]
 ''',
     wrong_answers=(
-        WrongAnswer("a tied head", _by_hand(tied=True), _TIED_HEAD,
-                    "GPT-2 came first, and its output owns nothing."),
+        WrongAnswer("a tied head", _by_hand(tied=True), _TIED_HEAD, "GPT-2's owns nothing."),
         WrongAnswer("keys of full width", _by_hand(full_keys=True), _FULL_KEYS,
                     "In BERT and GPT-2, the four matrices of attention are square."),
-        WrongAnswer("two matrices in the feed-forward", _by_hand(gate=2), _NO_GATE,
-                    "The gate is new with Llama."),
-        WrongAnswer("no norms", _by_hand(norms=0, last=0), _NO_NORMS,
-                    "Norms are small and seldom drawn."),
-        WrongAnswer("no last norm", _by_hand(last=0), _NO_LAST_NORM,
-                    "It belongs to no block, so multiplying a block misses it."),
-        WrongAnswer("one norm a block", _by_hand(norms=1), _ONE_NORM,
-                    "A block is taken for one unit.")),
+        WrongAnswer("two matrices, not three", _by_hand(gate=2), _NO_GATE, "The gate is new."),
+        WrongAnswer("no norms", _by_hand(norms=0, last=0), _NO_NORMS, "Norms are seldom drawn."),
+        WrongAnswer("no last norm", _by_hand(last=0), _NO_LAST_NORM, "It is in no block."),
+        WrongAnswer("one norm a block", _by_hand(norms=1), _ONE_NORM, "A block seems one part.")),
     seconds=30)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #c151261d
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #96b684a8
 def _gemma() -> tuple[int, int]:
     """Parameters of Gemma-2B, and those that its output borrows."""
-    from course_lib import role_shares
     report = role_shares("gemma-2b")
     return report.total, report["output"].shared
 
 
-def _growth() -> float:
+def _growth(of_hidden: int = 0, of_larger: int = 0) -> float:
+    """Per cent by which an own matrix would make it grow, of its size or of another one."""
     total, borrowed = _gemma()
-    return 100 * borrowed / total
-
-
-def _of_hidden() -> float:
-    total, borrowed = _gemma()
-    return 100 * borrowed / (total - borrowed)
-
-
-def _of_larger() -> float:
-    total, borrowed = _gemma()
-    return 100 * borrowed / (total + borrowed)
+    return 100 * borrowed / (total + (of_larger - of_hidden) * borrowed)
 
 
 def _is_per_cent(answer: Any, random: Any) -> bool:
-    total, borrowed = _gemma()
-    return abs(answer - borrowed / total) > 0.01
+    return abs(answer - _growth() / 100) > 0.01
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #07c34a0b
-_NOTHING = ("The output owns nothing now. With a matrix of its own it would, and nothing else "
-            "would get smaller.")
+
+_NOTHING = "The output owns nothing now. A matrix of its own is new, and nothing else shrinks."
 _A_FRACTION = "That is a fraction; the question asks for per cent."
 _OF_HIDDEN = "Per cent of what? You divided by the hidden part; divide by the present size."
 _OF_LARGER = "Per cent of what? You divided by the size after growing; divide by the present size."
@@ -241,10 +218,10 @@ _TWICE = "You counted both dictionaries as new. One of them is there already."
 
 _AS_NUMBER = number(
     _growth, tolerance=0.5, unit="per cent",
-    misconceptions=((0, _NOTHING), (_of_hidden, _OF_HIDDEN), (_of_larger, _OF_LARGER),
-                    (lambda: 2 * _growth(), _TWICE)))
+    misconceptions=((0, _NOTHING), (lambda: _growth(of_hidden=1), _OF_HIDDEN),
+                    (lambda: _growth(of_larger=1), _OF_LARGER), (lambda: 2 * _growth(), _TWICE)))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #883c8cfb
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #954ec858
 _GEMMA = Exercise(
     name="gemma_growth", chapter=_CHAPTER, title="What a tie saves", minutes=6, difficulty=2,
     trains="who owns a tied matrix, and what a per cent is of", variable="gemma_growth",
@@ -253,29 +230,24 @@ _GEMMA = Exercise(
            "The new matrix is as large as that column says. Divide it by the total."),
     solution='''
 from course_lib import role_shares
-
 gemma = role_shares("gemma-2b")
 gemma_growth = 100 * gemma["output"].shared / gemma.total
 ''',
     wrong_answers=(
-        WrongAnswer("a fraction", lambda: _growth() / 100, _A_FRACTION,
-                    "`share` is a fraction."),
+        WrongAnswer("a fraction", lambda: _growth() / 100, _A_FRACTION, "`share` is one."),
         WrongAnswer("nothing changes", lambda: 0, _NOTHING,
                     "Moving the tie between the columns changes no total, so untying seems free."),
-        WrongAnswer("of the hidden part", _of_hidden, _OF_HIDDEN,
+        WrongAnswer("of the hidden part", lambda: _growth(of_hidden=1), _OF_HIDDEN,
                     "\"Without embeddings\" is how scaling laws count."),
-        WrongAnswer("of the larger network", _of_larger, _OF_LARGER,
+        WrongAnswer("of the larger network", lambda: _growth(of_larger=1), _OF_LARGER,
                     "A share of the new whole is taken for growth over the old one."),
-        WrongAnswer("two dictionaries", lambda: 2 * _growth(), _TWICE,
-                    "An untied model has two, and both are added.")))
+        WrongAnswer("two dictionaries", lambda: 2 * _growth(), _TWICE, "An untied model has two.")))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #f7efecb4
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #45077746
 def _family(width: int, words: int, blocks: int) -> Any:
     """Shares of one Llama of the family."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
-
-    from course_lib import role_shares
     config = LlamaConfig(
         hidden_size=width, intermediate_size=7 * width // 2, num_hidden_layers=blocks,
         num_attention_heads=4, num_key_value_heads=1, vocab_size=words, bos_token_id=0,
@@ -290,7 +262,7 @@ def _even(words: int, blocks: int, dictionaries: int = 2) -> float:
     slope = (high - low) / 64
     return (dictionaries * words - (low - 64 * slope)) / slope
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #cdc402ab
+
 def _solves(answer: Any, random: Any) -> bool:
     for _ in range(3):
         words, blocks = int(random.integers(5_000, 200_000)), int(random.integers(2, 40))
@@ -314,20 +286,17 @@ def _is_width(answer: Any, random: Any) -> bool:
 def _moves(answer: Any, random: Any) -> bool:
     return (answer(100_000, 12) > answer(50_000, 12)) and (answer(50_000, 6) > answer(50_000, 12))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #24d6739d
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #f7fd80ce
 _NOT_WIDTH = "The function should return one positive number, the width."
 _MOVES = ("Try extremes: more words make the dictionaries larger, more blocks make the hidden part "
           "larger. Which way does the even width move?")
 _ONE_DICTIONARY = "At that width, one dictionary is as large as the blocks. The family has two."
-_GPT_BLOCK = ("Those are the blocks of GPT-2. Work out one block of this family: it has other "
-              "matrices.")
+_GPT_BLOCK = "Those are GPT-2's blocks. Work out one block of this family: it has other matrices."
 _NO_LINEAR = ("Very near, but not exact: the matrices are right, and a block also holds vectors, "
               "which are linear in the width.")
 _PER_BLOCK = "You balance the dictionaries with a single block. There are several."
-_TOO_WIDE = ("At your width the blocks hold more than the dictionaries: what did you leave out of "
-             "them?")
-_TOO_NARROW = ("At your width the dictionaries hold more than the blocks: what did you count "
-               "twice?")
+_TOO_WIDE = "At your width the blocks outweigh the dictionaries: what did you leave out of them?"
+_TOO_NARROW = "At your width the dictionaries outweigh the blocks: what did you count twice?"
 
 _HALF = Exercise(
     name="half_a_dictionary", chapter=_CHAPTER, title="Half a dictionary", minutes=12, difficulty=3,
@@ -355,15 +324,14 @@ def even_width(words, blocks):
                     "Solving for the wrong side.")),
     seconds=30)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #4067748a
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #364ebf46
 def _answering(model: Any, x: Any) -> tuple[str, Any, Any]:
     """Path and output of the layer with parameters that runs last, and the network's answer."""
     calls: list[tuple[str, Any]] = []
     layers = [(name, layer) for name, layer in model.named_modules()
               if any(True for _ in layer.parameters(recurse=False))]
-    handles = [layer.register_forward_hook(
-        lambda _, inputs, result, name=name: calls.append((name, result)))
-        for name, layer in layers]
+    handles = [layer.register_forward_hook(lambda _, inputs, result, name=name: calls.append(
+        (name, result))) for name, layer in layers]
     try:
         answer = model(x)
     finally:
@@ -382,7 +350,7 @@ def _answers_linearly(model: Any, random: Any) -> bool:
     is_linear = isinstance(dict(model.named_modules())[name], torch.nn.Linear)
     return is_linear and last.shape == answer.shape and bool(torch.equal(last, answer))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #65d92c49
+
 def _maps(before: tuple[int, ...], after: tuple[int, ...]) -> Callable[[Any, Any], bool]:
     """A property: a torch network that maps one shape to another."""
     def holds(model: Any, random: Any) -> bool:
@@ -401,8 +369,6 @@ def _maps(before: tuple[int, ...], after: tuple[int, ...]) -> Callable[[Any, Any
 
 def _is_fooled(model: Any, random: Any) -> bool:
     import torch
-
-    from course_lib import count_parameters
     with torch.no_grad():
         name, *_ = _answering(model, torch.zeros(1, 8))
     roles = {row.name: row.role for row in count_parameters(model).rows}
@@ -413,7 +379,7 @@ def _is_fooled(model: Any, random: Any) -> bool:
         raise Wrong(_NONE_NAMED)
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #476f0bb2
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #43b69d66
 _A_CLASS = "That is a class. Make a network of it, with round brackets behind its name."
 _NO_MODULE = "A network is asked for, an `nn.Module`."
 _SHAPE = "Your network turns {before} into {found}; {after} is asked for."
@@ -429,20 +395,14 @@ _NONE_NAMED = "The instrument names no output at all. It should name one, and be
 def _network(kind: str) -> Callable[[], Any]:
     """What learners hand in."""
     def make() -> Any:
-        from collections import OrderedDict
-
         from torch import nn
-        if kind == "softmax":
-            return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(1))
-        if kind == "names":
-            return nn.Sequential(OrderedDict(
-                head=nn.Linear(8, 16), act=nn.ReLU(), hidden=nn.Linear(16, 3)))
-        if kind == "wide":
-            return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16))
-        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        first, last = nn.Linear(8, 16), nn.Linear(16, 16 if kind == "wide" else 3)
+        names = ("head", "act", "hidden") if kind == "names" else ("fc1", "act", "fc2")
+        net = nn.Sequential(OrderedDict(zip(names, (first, nn.ReLU(), last))))
+        return nn.Sequential(net, nn.Softmax(1)) if kind == "softmax" else net
     return make
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #43491f33
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #f3193fb8
 _FOOL = Exercise(
     name="fool_the_instrument", chapter=_CHAPTER, title="Fool the instrument", minutes=15,
     difficulty=4, trains="what a count of layers can know, and what not", variable="fooled",
@@ -468,18 +428,15 @@ class Backwards(nn.Module):
 fooled = Backwards()
 ''',
     wrong_answers=(
-        WrongAnswer("a network in order", _network("plain"), _NOT_FOOLED,
-                    "\"Wrong\" is sought in the layer's size or type."),
+        WrongAnswer("in order", _network("plain"), _NOT_FOOLED, "Type and size are varied."),
         WrongAnswer("names only", _network("names"), _TWO_OUTPUTS,
                     "Role rules are known to read names, and the last layer is forgotten."),
         WrongAnswer("softmax behind it", _network("softmax"), _NOT_STRAIGHT,
                     "A layer without parameters is hoped to hide the one before it."),
-        WrongAnswer("sixteen answers", _network("wide"), _SHAPE,
-                    "The shape is overlooked while the trick is looked for.")))
+        WrongAnswer("sixteen answers", _network("wide"), _SHAPE, "The shape is overlooked.")))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #4e60fd34
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #30d53fdf
 def _three_parts(model: Any, random: Any) -> bool:
-    from course_lib import role_shares
     report = role_shares(model)
     if report.total < 3_000:
         raise Wrong(_TOO_FEW, total=report.total)
@@ -503,7 +460,7 @@ def _all_used(model: Any, random: Any) -> bool:
             raise Wrong(_UNUSED, name=name)
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #616baf34
+
 def _digits() -> tuple[Any, Any]:
     """The chapter's patches and labels."""
     import torch
@@ -528,36 +485,33 @@ def _fit(model: Any, tensors: list[Any], x: Any, y: Any, rate: float = 0.01, hea
 
 
 def _accuracy(model: Any, x: Any, y: Any) -> float:
-    import torch
-    with torch.no_grad():
-        return float((model(x).argmax(1) == y).float().mean())
+    return float((model(x).argmax(1) == y).float().mean())
 
 
 def _learns(model: Any, random: Any) -> bool:
-    from copy import deepcopy
-
-    import torch
     patches, labels = _digits()
-    order = torch.tensor(random.permutation(len(labels)))
+    order = random.permutation(len(labels))
     fit, held_out = order[450:], order[:450]
-    net = deepcopy(model)
-    with torch.random.fork_rng():
+    score = 0.0
+    for attempt in range(3):  # a narrow layer of ReLUs may be dead at the start
+        net = deepcopy(model)
+        for layer in net.modules() if attempt else ():
+            getattr(layer, "reset_parameters", lambda: None)()
         _fit(net, list(net.parameters()), patches[fit], labels[fit])
-    score = _accuracy(net, patches[held_out], labels[held_out])
-    if score < 0.6:
-        raise Wrong(_WEAK, score=f"{score:.0%}")
-    return True
+        score = max(score, _accuracy(net, patches[held_out], labels[held_out]))
+        if score >= 0.6:
+            return True
+    raise Wrong(_WEAK, score=f"{score:.0%}")
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #ae3a7a03
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #e42a1210
 _TOO_FEW = "The network has {total} parameters. Small numbers are easy to balance: make it larger."
 _HIDDEN_BIG = ("The hidden part holds {share}. Its matrices are wide on both sides: which of their "
                "two sides is free to be narrow?")
 _ROLE_BIG = "The {role} holds {share}: make it narrower, or what it is compared with wider."
 _ROLE_SMALL = "The {role} holds only {share}. Which width does its size depend on?"
 _UNUSED = "`{name}` receives no gradient: it is counted, but the answer does not depend on it."
-_WEAK = ("The shares are right, and after training {score} of the held-out digits are read: too "
-         "little gets through. Where is the network narrowest, and are there activations between "
-         "layers?")
+_WEAK = ("The shares are right, but trained, it reads {score} of the held-out digits. Where is it "
+         "narrowest, and are there activations between its layers?")
 
 
 def _patch_embed(width: int) -> Any:
@@ -578,8 +532,6 @@ def _patch_embed(width: int) -> Any:
 
 def _cut(width: int = 16, hidden: int = 64, waist: int = 0, spare: int = 0) -> Any:
     """The chapter's network, or one with a waist; with unused hidden parameters on request."""
-    from collections import OrderedDict
-
     from torch import nn
     first = nn.Linear(4 * width, waist or hidden)
     net = nn.Sequential(OrderedDict(
@@ -589,7 +541,7 @@ def _cut(width: int = 16, hidden: int = 64, waist: int = 0, spare: int = 0) -> A
         first.spare = nn.Parameter(first.weight.new_zeros(spare))
     return net
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #ad8f51df
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #b53b310a
 _THIRDS = Exercise(
     name="three_equal_parts", chapter=_CHAPTER, title="Three equal parts", minutes=20, difficulty=4,
     trains="to shape a network by its budget", variable="thirds",
@@ -603,26 +555,17 @@ _THIRDS = Exercise(
            "Give the hidden part a waist: from each patch's wide vector to very few numbers, then "
            "from those to the width of the last layer."),
     solution='''
-from collections import OrderedDict
-import torch
 from torch import nn
 
-class PatchEmbed(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.proj = nn.Linear(16, width)
-        self.pos_embed = nn.Parameter(torch.zeros(4, width))
+class PatchEmbed(nn.Sequential):
+    pass
 
-    def forward(self, patches):
-        return self.proj(patches) + self.pos_embed
-
-thirds = nn.Sequential(OrderedDict(
-    embed=PatchEmbed(300), waist=nn.Linear(300, 2), bend=nn.ReLU(), join=nn.Flatten(),
-    widen=nn.Linear(8, 629), again=nn.ReLU(), answer=nn.Linear(629, 10)))
+thirds = nn.Sequential(
+    PatchEmbed(nn.Linear(16, 300)), nn.Linear(300, 2), nn.GELU(), nn.Flatten(),
+    nn.Linear(8, 509), nn.ReLU(), nn.Linear(509, 10))
 ''',
     wrong_answers=(
-        WrongAnswer("the chapter's network", lambda: _cut(), _HIDDEN_BIG,
-                    "Width and hidden width are turned up together."),
+        WrongAnswer("the chapter's network", _cut, _HIDDEN_BIG, "It is at hand."),
         WrongAnswer("equal because tiny", lambda: _cut(2, 3), _TOO_FEW,
                     "Balancing by hand is easiest with single digits."),
         WrongAnswer("a narrow last layer", lambda: _cut(200, 20, 4), _ROLE_SMALL,
@@ -631,12 +574,12 @@ thirds = nn.Sequential(OrderedDict(
                     "A share is a count, and a count can be filled with anything.")),
     seconds=60)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #13595e6e
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #f1d5094a
 def _world(random: Any) -> tuple[Any, ...]:
-    """A network trained on the digits, 50 images and held-out ones with some pixels negative."""
+    """A network trained on the digits, 50 images and held-out ones with most pixels negative."""
     import torch
     patches, labels = _digits()
-    order = torch.tensor(random.permutation(len(labels)))
+    order = random.permutation(len(labels))
     fit, held_out, few = order[450:], order[:450], order[450:500]
     mask = torch.tensor(random.permutation(16) < 14)
     change = torch.where(mask, 1 - patches, patches)
@@ -673,7 +616,7 @@ def _reads(answer: Any, random: Any) -> bool:
         raise Wrong(message, score=f"{score:.0%}", fit=f"{fit:.0%}")
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #b3852666
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #fdcdebbf
 _TOUCHED = "`{name}` has changed too. Only the tensors of the input layer may move."
 _STUCK = ("It reads {fit} of its 50 images, and {score} of those held out: training did not get "
           "anywhere. The network is confidently wrong: how large are its logits, and the steps?")
@@ -682,19 +625,13 @@ _OVERFITTED = ("It reads {fit} of its 50 images, but {score} of those held out. 
 
 
 def _adapting(kind: str, **options: float) -> Callable[[], Any]:
-    """What learners hand in: a training of one part, or the chapter's exact repair."""
+    """What learners hand in: the training of one part."""
     def adapt_input(net: Any, x: Any, y: Any) -> Any:
-        import torch
-        if kind == "flip":
-            with torch.no_grad():
-                net.embed.proj.bias += net.embed.proj.weight.sum(1)
-                net.embed.proj.weight *= -1
-            return net
         part = net if kind == "all" else net.embed
         return _fit(net, list(part.parameters()), x, y, **options)
     return lambda: adapt_input
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #b55148ca
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #9367d861
 _REPAIR = Exercise(
     name="repair_the_input", chapter=_CHAPTER, title="Repair the input", minutes=25, difficulty=5,
     trains="to tell what a layer can do from what training finds", variable="adapt_input",
@@ -717,15 +654,13 @@ def adapt_input(net, x, y):
     return net
 ''',
     wrong_answers=(
-        WrongAnswer("the chapter's training", _adapting("input"), _STUCK,
-                    "More of the same is hoped to help."),
-        WrongAnswer("train everything", _adapting("all"), _TOUCHED,
-                    "It works better, and the condition is overlooked."),
+        WrongAnswer("the chapter's training", _adapting("input"), _STUCK, "It is in the chapter."),
+        WrongAnswer("train everything", _adapting("all"), _TOUCHED, "It works better."),
         WrongAnswer("larger steps alone", _adapting("input", rate=0.1), _OVERFITTED,
                     "A stuck training is first given a larger learning rate.")),
     seconds=60)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #67f49ed0
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #5560bf01
 LESSON = Lesson(
     chapter=_CHAPTER,
     goal="Take a network apart into input, hidden and output, say what each part holds and how "
@@ -735,8 +670,7 @@ LESSON = Lesson(
         (10, "The table of roles; GPT-2's output: who owns a tied matrix? First question."),
         (8, "Nine networks: everyone orders the three outputs first, then the figure."),
         (10, "How the shares move: one group a knob, each predicts its panel. Second question."),
-        (8, "Which to train when the world changes: a show of hands for each of the three worlds, "
-            "then the figure. Third question."),
+        (8, "Which to train when the world changes: hands up for each world. Third question."),
         (4, "The quiz's question on the sensor; exercises 1 to 3 are homework.")),
     plan_90=(
         (8, "The three questions, in writing; pairs compare their reasons."),
@@ -751,8 +685,7 @@ LESSON = Lesson(
          "Frameworks call it so. Ask what the layer does with a pixel, and what with a word's "
          "number: only the word needs a table."),
         ("A share is given without its convention.",
-         "0 % and 31 % are both right for GPT-2's output. Let the class write a sentence for each "
-         "that nobody can misread."),
+         "0 % and 31 % are both right for GPT-2's output: write a clear sentence for each."),
         ("Parameters are taken for work.",
          "Let them count the multiplications of a lookup. Then compare the gradient's rows: 32 "
          "against 1,000."),
