@@ -100,7 +100,7 @@ def lettered(question: dict[str, Any]) -> dict[str, str]:
     texts = _texts(question)
     return {letter: texts[index] for letter, index in zip(_LETTERS, _order(question))}
 
-# %% ../../nbs/classroom/questions.ipynb #51833d3d
+# %% ../../nbs/classroom/questions.ipynb #613d22a9
 _SCALES = {"": 0, "k": 3, "thousand": 3, "万": 4, "m": 6, "million": 6, "亿": 8, "b": 9, "g": 9,
            "bn": 9, "billion": 9, "t": 12, "trillion": 12, "%": -2}
 _NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?:e([+-]?\d{1,3}))?\s*(\D*)",
@@ -133,10 +133,13 @@ def read_number(text: Any, unit: str = "") -> Decimal:
     """
     if isinstance(text, bool) or text is None:
         raise ValueError(_no_number(text))
+    if str(text).strip() == "":
+        raise ValueError(translate("Write a number first."))
     plain = unicodedata.normalize("NFKC", str(text)).strip().replace("−", "-")
     plain = re.sub(r"(?<=\d)[_ ](?=\d{3})", "", plain).replace("*10^", "e").replace("×10^", "e")
-    if unit and plain.lower().endswith(unit.lower()):
-        plain = plain[:len(plain) - len(unit)].strip()
+    for name in filter(None, (unit, translate(unit))):
+        if plain.lower().endswith(name.lower()):
+            plain = plain[:len(plain) - len(name)].strip()
     match = _NUMBER.fullmatch(plain)
     if match is None or not (match[2] or match[3]) or match[5].lower() not in _SCALES:
         raise ValueError(_no_number(text))
@@ -223,11 +226,11 @@ def _judge_order(question: dict[str, Any], given: Any) -> Verdict:
     return Verdict("wrong", translate("{n} of {total} stand in their place.", n=placed,
                                       total=len(texts)))
 
-# %% ../../nbs/classroom/questions.ipynb #3021d549
+# %% ../../nbs/classroom/questions.ipynb #6ae4b179
 def _judge_number(question: dict[str, Any], given: Any) -> Verdict:
     """Right within the tolerance, or the reason why not."""
-    value, right = read_number(given, question.get("unit", "")), question["answer"]
-    tolerance = question.get("tolerance", 0)
+    right, tolerance = question["answer"], question.get("tolerance", 0)
+    value = _in_unit(read_number(given, question.get("unit", "")), question)
     if _agree(value, right, tolerance):
         return Verdict("right", translate(question["reason"]))
     for wrong in question.get("wrong", ()):
@@ -238,6 +241,15 @@ def _judge_number(question: dict[str, Any], given: Any) -> Verdict:
                                             "give more digits."))
     return Verdict("wrong", translate("That is too small.") if value < Decimal(str(right))
                    else translate("That is too large."))
+
+
+def _in_unit(value: Decimal, question: dict[str, Any]) -> Decimal:
+    """The number in the question's unit: of "1.4" and 1,400,000,000 for billions, the likelier."""
+    scale = _SCALES.get(question.get("unit", "").lower(), 0)
+    right = Decimal(str(question["answer"]))
+    if not scale or not value or not right:
+        return value
+    return min(value, value.scaleb(-scale), key=lambda each: abs((abs(each) / abs(right)).ln()))
 
 
 def _agree(value: Decimal, right: float, tolerance: float) -> bool:

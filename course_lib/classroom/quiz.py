@@ -154,7 +154,7 @@ def _verdict_html(verdict: Verdict) -> str:
     return (f'<div role="alert" class="course-quiz-verdict course-quiz-{verdict.state}">'
             f"<strong>{escape(verdict.headline)}</strong> {_html(verdict.message)}</div>")
 
-# %% ../../nbs/classroom/quiz.ipynb #caaa42ed
+# %% ../../nbs/classroom/quiz.ipynb #9eed2ff8
 def _choice_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """Radio buttons; formulas, which a label cannot show, are listed above them."""
     options = {letter: translate(text) for letter, text in lettered(question).items()}
@@ -172,15 +172,16 @@ def _number_control(widgets: Any, question: dict[str, Any], label: str) -> tuple
     field = widgets.Text(description=translate("Your number:"), continuous_update=False,
                          style={"description_width": "initial"})
     unit = widgets.HTML(escape(translate(question.get("unit", ""))))
-    return widgets.HBox([field, unit]), lambda: field.value
+    return widgets.HBox([field, unit], layout={"align_items": "center"}), lambda: field.value
 
 
 def _order_control(widgets: Any, question: dict[str, Any], label: str) -> tuple[Any, Callable]:
     """A list of places beside each item."""
     letters = lettered(question)
     places: list[Any] = [("–", 0), *((str(place), place) for place in range(1, len(letters) + 1))]
-    lists = {letter: widgets.Dropdown(options=places, value=0, description=_bare(translate(text)),
-                                      tooltip=label, style={"description_width": "initial"})
+    lists = {letter: widgets.Dropdown(
+                 options=places, value=0, description=f"{letter})  {_bare(translate(text))}",
+                 tooltip=label, style={"description_width": "initial"})
              for letter, text in letters.items()}
 
     def read() -> str:

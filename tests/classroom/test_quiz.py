@@ -191,13 +191,18 @@ def test_a_unit_may_stand_behind(text, unit, value):
 
 
 @pytest.mark.parametrize("text", [
-    "", " ", "many", "0,31", "1,23,456", "12 apples", "1e9999", "nan", "inf", "--2", "1..2", "e7",
+    "many", "0,31", "1,23,456", "12 apples", "1e9999", "nan", "inf", "--2", "1..2", "e7",
     "__import__('os')", None, True, [], float("nan"), float("inf"), "9" * 5000 + "x"])
 def test_what_is_no_number_is_one_sentence(text):
     with pytest.raises(ValueError, match="is not a number that this quiz can read") as raised:
         read_number(text)
     assert len(str(raised.value)) < 200
     assert judge(AREA, text).state == "unclear"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u3000"])
+def test_an_empty_field_is_no_attempt(text):
+    assert judge(AREA, text) == questions_module.Verdict("unclear", "Write a number first.")
 
 
 # ---- verdicts ---------------------------------------------------------------------------------
@@ -215,6 +220,17 @@ def test_a_number(given, state):
     ("0.3", "wrong"), ("31", "wrong")])
 def test_a_tolerance(given, state):
     assert judge(SHARE, given).state == state
+
+
+@pytest.mark.parametrize("unit, answer, given, state", [
+    ("billion", 46.7, "46.7", "right"), ("billion", 46.7, "46.7 billion", "right"),
+    ("billion", 46.7, "46.7B", "right"), ("billion", 46.7, 46_702_792_704, "right"),
+    ("billion", 46.7, "46.7M", "wrong"), ("billion", 46.7, "4.67", "wrong"),
+    ("%", 31, "31", "right"), ("%", 31, "31 %", "right"), ("%", 31, "0.31", "right"),
+    ("%", 31, "0.0031", "wrong"), ("layers", 12, "12", "right"), ("%", 31, 0, "wrong")])
+def test_a_unit_that_scales_may_be_written_out(unit, answer, given, state):
+    question = {**AREA, "unit": unit, "answer": answer, "tolerance": 0.05, "wrong": []}
+    assert judge(question, given).state == state
 
 
 def test_a_wrong_number_says_why_where_that_is_known():
@@ -392,7 +408,8 @@ def test_a_number_by_widgets_and_by_enter():
 
 def test_an_order_by_widgets():
     _, found = page(SIZES)
-    boxes, button = {box.description: box for box in found["Dropdown"]}, found["Button"][0]
+    boxes = {box.description.split("  ")[1]: box for box in found["Dropdown"]}
+    button = found["Button"][0]
     button.click()
     assert "Put each of a, b, c into the order once." in verdicts(found)[0]
     for place, text in enumerate(["side", "area", "area"], 1):
@@ -418,7 +435,8 @@ def test_every_control_has_a_name():
     assert [button.description for button in found["Button"]] == [
         f"Answer question {number}" for number in (1, 2, 3)]
     assert found["Text"][0].description and found["RadioButtons"][0].tooltip
-    assert sorted(box.description for box in found["Dropdown"]) == sorted(SIZES["items"])
+    assert [box.description for box in found["Dropdown"]] == [
+        f"{letter})  {text}" for letter, text in lettered(SIZES).items()]
 
 
 def test_questions_are_escaped():
