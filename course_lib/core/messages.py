@@ -176,9 +176,9 @@ def translate(text: str, **values: Any) -> str:
         return _fill(_catalogue(name).get(text, text), shown)
     return _look_up(text, name) if isinstance(text, str) else text
 
-# %% ../../nbs/core/messages.ipynb #e53f81cd
-_JOINED = re.compile(r"( · |; |, | (?=\())")
-_CHINESE_JOINTS = {", ": "，", "; ": "；"}
+# %% ../../nbs/core/messages.ipynb #863a217a
+_JOINED = re.compile(r"( · |; |, |: | (?=\())")
+_CHINESE_JOINTS = {", ": "，", "; ": "；", ": ": "："}
 
 
 def _compose(text: str, name: str) -> tuple[str, bool]:
@@ -190,7 +190,8 @@ def _compose(text: str, name: str) -> tuple[str, bool]:
     for joint, part in zip(["", *pieces[1::2]], pieces[::2]):
         whole, alone = _find(joint + part, name) if joint else None, _find(part, name)
         known += whole is not None or alone is not None
-        if whole is None and alone is None and joint != " · " and re.search(r"\s", part):
+        unknown = whole is None and alone is None
+        if unknown and joint != " · " and re.search(r"\s", part) and re.search(r"[a-z]{2}", part):
             return text, False
         shown += whole if whole is not None else (
             _CHINESE_JOINTS.get(joint, joint) + (part if alone is None else alone))
