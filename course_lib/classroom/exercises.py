@@ -186,9 +186,9 @@ class Lesson:
                 raise ValueError(f"plan_{minutes} of the lesson on {self.chapter} takes {planned} "
                                  f"minutes: let its parts sum to {minutes}")
 
-# %% ../../nbs/classroom/exercises.ipynb #681affeb
-TOO_SMALL = "The number is too small: go through the parts one by one, one of them is missing."
-TOO_LARGE = "The number is too large: go through the parts one by one, one counts too much."
+# %% ../../nbs/classroom/exercises.ipynb #2c879470
+TOO_SMALL = "The number is too small: go through its parts one by one, what could be missing?"
+TOO_LARGE = "The number is too large: go through its parts one by one, what could count too much?"
 NOT_A_NUMBER = "What came is {kind}, and a single number is asked for."
 NOT_FINITE = "What came is {value}: look for a division by zero or a logarithm of zero."
 
@@ -240,7 +240,7 @@ def number(reference: Callable[[], float], *, misconceptions: tuple[tuple[Any, s
             *(Property("", avoids(value), look) for value, look in misconceptions),
             Property("is the right number", agrees, TOO_SMALL))
 
-# %% ../../nbs/classroom/exercises.ipynb #f5598a8e
+# %% ../../nbs/classroom/exercises.ipynb #67d7db52
 def _is_number(answer: Any, random: Any) -> bool:
     """Whether an answer is one real number; True and False are none."""
     value = _plain(answer)
@@ -251,8 +251,9 @@ def _is_number(answer: Any, random: Any) -> bool:
 
 def _is_finite(answer: Any, random: Any) -> bool:
     """Whether a number is neither infinite nor undefined."""
-    if not math.isfinite(_plain(answer)):
-        raise Wrong(NOT_FINITE, value=_plain(answer))
+    value = _plain(answer)
+    if not isinstance(value, int) and not math.isfinite(value):
+        raise Wrong(NOT_FINITE, value=value)
     return True
 
 
@@ -261,7 +262,10 @@ def _near(answer: Any, value: Any, tolerance: float) -> bool:
     answer, value = _plain(answer), _plain(value)
     if isinstance(answer, int) and isinstance(value, int):
         return abs(answer - value) <= tolerance
-    return abs(answer - value) <= max(tolerance, 1e-9 * abs(value))
+    try:
+        return abs(answer - value) <= max(tolerance, 1e-9 * abs(value))
+    except OverflowError:  # a whole number beyond what a float can hold
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,26 @@ def test_wrong_answers_are_at_least_three_and_told_apart(exercise):
     assert all(each.why for each in wrong)
 
 
+JUNK = {"nothing": None, "zero": 0, "minus one": -1, "a word": "gpt2", "infinity": float("inf"),
+        "an empty list": [], "an empty dictionary": {}, "a pair": (1, 2), "a type": dict,
+        "a dictionary of a word": {"A": "B"}, "an object": object(), "a huge number": 10 ** 400,
+        "gives nothing": lambda *args, **named: None, "gives zero": lambda *args, **named: 0,
+        "gives a word": lambda *args, **named: "gpt2", "gives a list": lambda *args, **named: [],
+        "gives a dictionary": lambda *args, **named: {}, "takes nothing": lambda: 1,
+        "gives its input": lambda *args, **named: args[0] if args else None,
+        "fails": lambda *args, **named: 1 / 0}
+
+
+@EVERY
+def test_whatever_is_handed_in_gets_one_sentence(exercise):
+    for name, junk in JUNK.items():
+        result = judge(exercise, junk, seed=0)
+        assert result.state == "wrong", f"{name}: {result}"
+        *_, sentence, _ = result.lines()
+        assert re.match(r"✘ \S.*\S", sentence) and "\n" not in sentence and len(sentence) < 500, name
+        assert not re.search(r"\{\w*\}", sentence) and "Traceback" not in sentence, name
+
+
 @CHAPTER
 def test_a_chapter_has_the_exercises_that_are_checked(chapter):
     asked = [CALL.findall(source) for _, _, source in exercise_cells(chapter)]
