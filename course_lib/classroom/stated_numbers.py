@@ -216,13 +216,13 @@ def sentence_at(text: str, start: int, end: int) -> str:
     last = min((stop for stop in stops if stop >= end), default=len(text))
     return " ".join(_COMMENT.sub("", text[first:last]).split())
 
-# %% ../../nbs/classroom/stated_numbers.ipynb #7da33d35
+# %% ../../nbs/classroom/stated_numbers.ipynb #6f0d9619
 _NO_CLAIM = re.compile(
     r"<!--.*?-->|</?[A-Za-z][^<>]*>"
     r"|^\*[^*\n]*\d+ (?:minutes?|分钟)[^*\n]*\*\s*$"
     r"|(?:\b(?:pp?\.|pages?|arxiv:?|doi:?|version|section|equation)|第|版本)\s*"
     r"\(?\d[\d.]*(?:[-–/]\d+)*|\b\d+\(\d+\)"
-    r"|\d+\.\d+\.\d[\d.]*|[A-Za-z]+[-‑]?\d[\w.‑-]*|\b\d[\d.,]*[-‑][A-Za-z][\w‑-]*",
+    r"|\d+\.\d+\.\d[\d.]*|(?<![A-Za-z])[A-Za-z]+[-‑]?\d[\w.‑-]*|\b\d[\d.,]*[-‑][A-Za-z][\w‑-]*",
     re.M | re.S | re.I | re.A)
 
 

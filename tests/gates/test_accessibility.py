@@ -10,6 +10,7 @@ from house_style import parse, text
 from project import LIBRARY, ROOT, modules, notebooks
 
 from course_lib.core.figures import PALETTE
+from course_lib.core.messages import set_language, translate
 
 # ---------------------------------------------------------------- what a figure shows, in words
 
@@ -232,6 +233,8 @@ def emitted(source):
 # ----------------------------------------------------------------------------- the course itself
 
 ALL = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in notebooks()]
+TRANSLATED = [path for path in ALL if re.search(r"/(\d\d_\w+|index)\.ipynb$", path.id)
+              and (ROOT / "nbs/locale/zh_CN" / path.id[4:]).with_suffix(".po").exists()]
 FOR_PAPER = {"classroom/printing.py", "classroom/lesson_sheets.py"}  # always on white
 MODULES = [name for name in modules() if name.as_posix() not in FOR_PAPER]
 
@@ -243,6 +246,22 @@ def cells_of(path):
 @pytest.mark.parametrize("path", ALL)
 def test_figures_say_what_they_show(path):
     assert list(figure_faults(cells_of(path))) == []
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_figures_say_it_in_chinese_too(path):
+    cells = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]
+    alts = [alt for cell in cells for alt in [*stored_alts(cell), *written_alts(text(cell))]]
+    set_language("zh")
+    try:
+        assert [alt for alt in alts if not is_chinese(translate(alt))] == []
+    finally:
+        set_language(None)
+
+
+def is_chinese(words):
+    """Whether a text has a Chinese character."""
+    return re.search("[\u4e00-\u9fff]", words) is not None
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -366,7 +385,7 @@ def test_other_palettes_by_the_same_measure():
     ('<p style="color: #333">', "follows the theme"),
     ('<p style="background:white">', "follows the theme"),
     ("<style>.a { color: red; }</style>", "follows the theme"),
-    ('<p style="color:#777; background-color:#fff">', "contrast of 4.5"[:11]),
+    ('<p style="color:#777; background-color:#fff">', "#777 on #fff has a contrast of 4.5"),
     ('<p style="color:#999; background:#fff">', "#999 on #fff has a contrast of 2.8"),
 ])
 def test_a_colour_that_hangs_on_the_theme_is_seen(html, said):
@@ -385,6 +404,10 @@ def test_a_colour_that_follows_passes(html):
 def test_emitted_strings_are_found():
     source = "def f(x):\n    return f'<p style=\"color:#333\">{x}</p>' + '<b>'"
     assert list(emitted(source)) == ['<p style="color:#333">x</p>']
+
+
+def test_chinese_is_told_from_english():
+    assert is_chinese("深度 depth") and not is_chinese("depth") and len(TRANSLATED) >= 4
 
 
 def test_contrast_is_that_of_the_standard():
