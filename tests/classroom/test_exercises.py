@@ -9,10 +9,14 @@ from course_lib.classroom.progress import events
 
 SEEDS = (0, 1, 2)
 EVERY = pytest.mark.parametrize("exercise", every(), ids=lambda exercise: exercise.name)
+# What trains a network or traces large ones is also given more time than other exercises.
+EVERY_MARKED = pytest.mark.parametrize("exercise", [
+    pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.seconds >= 30))
+    for each in every()])
 CHAPTER = pytest.mark.parametrize("chapter", chapters())
 
 
-@EVERY
+@EVERY_MARKED
 def test_the_solution_is_right(exercise):
     answer = solution(exercise)
     for seed in SEEDS:
@@ -21,7 +25,7 @@ def test_the_solution_is_right(exercise):
         assert len(result.lines()) > 1, "nothing says what is right"
 
 
-@EVERY
+@EVERY_MARKED
 def test_each_wrong_answer_gets_its_own_sentence(exercise):
     for wrong in exercise.wrong_answers:
         for seed in SEEDS:
@@ -55,7 +59,7 @@ def test_whatever_is_handed_in_gets_one_sentence(exercise):
         result = judge(exercise, junk, seed=0)
         assert result.state == "wrong", f"{name}: {result}"
         *_, sentence, _ = result.lines()
-        assert re.match(r"✘ \S.*\S", sentence) and "\n" not in sentence and len(sentence) < 500, name
+        assert re.fullmatch(r"✘ \S.*\S", sentence) and len(sentence) < 500, name
         assert not re.search(r"\{\w*\}", sentence) and "Traceback" not in sentence, name
 
 
