@@ -22,7 +22,7 @@ from course_lib.classroom.stated_numbers import (
 from ..core.files import data_path
 from ..core.messages import translate
 
-# %% ../../nbs/classroom/live_numbers.ipynb #aef4ebd9
+# %% ../../nbs/classroom/live_numbers.ipynb #67fc35d6
 _COMMENT = re.compile(r"<!--\s*(?P<kind>=|cite:)\s*(?P<content>.*?)\s*-->", re.S)
 _VOUCHED = re.compile(rf"{STATED.pattern}{_COMMENT.pattern}", re.S)
 
@@ -52,6 +52,11 @@ class Binding:
     expression: str
     kind: str = "="
     approximate: bool = False
+
+    @property
+    def names(self) -> set[str]:
+        """The names that the expression needs."""
+        return _names(_parse(self.expression))
 
     @property
     def is_range(self) -> bool:
@@ -182,7 +187,7 @@ def unbound_numbers(notebook: str | Path) -> list[tuple[int, str, str]]:
     return [(cell, *found) for cell, source in _cells(notebook, "markdown")
             for found in unbound_in(source)]
 
-# %% ../../nbs/classroom/live_numbers.ipynb #8f8b20d5
+# %% ../../nbs/classroom/live_numbers.ipynb #28c1cd0b
 ANSWER = "# your answer"
 _OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -240,15 +245,20 @@ def _expression_fault(tree: ast.expr | None, places: dict[str, list[tuple[int, s
     if any(isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
            for node in nodes):
         return "an expression must only compute"
-    used = [node for node in nodes if isinstance(node, ast.Name)]
-    if not used and not any(isinstance(node, ast.BinOp) for node in nodes):
+    names = _names(tree)
+    if not names and not any(isinstance(node, ast.BinOp) for node in nodes):
         return "the expression computes nothing"
-    own = {node.id for node in used if not isinstance(node.ctx, ast.Load)}  # of a comprehension
-    faults = (_name_fault(name, places.get(name, [])) for name in
-              sorted({node.id for node in used} - own))
+    faults = (_name_fault(name, places.get(name, [])) for name in sorted(names))
     return next(filter(None, faults), "")
 
-# %% ../../nbs/classroom/live_numbers.ipynb #cbe30ecc
+
+def _names(tree: ast.expr | None) -> set[str]:
+    """The names that an expression needs; what a comprehension binds is its own."""
+    used = [node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Name)]
+    return ({node.id for node in used if isinstance(node.ctx, ast.Load)}
+            - {node.id for node in used if isinstance(node.ctx, ast.Store)})
+
+# %% ../../nbs/classroom/live_numbers.ipynb #746cd611
 def _constant(node: ast.expr) -> Fraction | None:
     """The number that a node is without any name; None for everything else."""
     if any(isinstance(inner, (ast.Name, ast.Call)) for inner in ast.walk(node)):
@@ -289,7 +299,7 @@ def _fault(binding: Binding, places: dict[str, list[tuple[int, str]]]) -> str:
     if fault or tree is None:
         return fault
     if binding.is_range:
-        about = _range_holds(tree, stated) and _names(binding.expression)
+        about = _range_holds(tree, stated) and _names(tree)
         return "" if about else "the comparison is not about the stated number"
     return "about what? Bind it to a range, as in `10 <= x <= 60`" if binding.approximate else ""
 
@@ -337,7 +347,7 @@ def references() -> dict[str, dict[str, Any]]:
     """
     return json.loads(data_path("references.json").read_text(encoding="utf-8"))
 
-# %% ../../nbs/classroom/live_numbers.ipynb #81253c38
+# %% ../../nbs/classroom/live_numbers.ipynb #5848c189
 class NumbersDisagree(AssertionError):
     """Sentences state numbers that the code beside them does not compute."""
 
@@ -373,7 +383,9 @@ def check_numbers(notebook: str | Path, namespace: dict[str, Any]) -> None:
     taken = {name for name, found in places.items() if len(found) > 1
              and any(how == "left to an answer" for _, how in found)}
     computed = [each for each in bindings(notebook) if each.kind == "="]
-    aside = {each for each in computed if taken & _names(each.expression)}
+    aside = {each for each in computed if taken & each.names}
+    if computed and not any(each.names <= {*namespace, *dir(builtins)} for each in computed):
+        raise NumbersDisagree(translate("Nothing is computed yet: run the cells above first."))
     messages = [message for each in computed if each not in aside
                 and (message := _disagreement(each, places, namespace))]
     agree = len(computed) - len(aside) - len(messages)
@@ -386,12 +398,6 @@ def check_numbers(notebook: str | Path, namespace: dict[str, Any]) -> None:
     if aside:
         print(translate("{n} could not be compared: your answers give {names} a new meaning.",
                         n=len(aside), names=", ".join(sorted(taken))))
-
-
-def _names(expression: str) -> set[str]:
-    """The names in an expression."""
-    tree = _parse(expression)
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
 
 
 def _disagreement(binding: Binding, places: dict[str, list[tuple[int, str]]],

@@ -215,6 +215,11 @@ def test_what_agrees_is_counted(write, capsys):
                                        "1 number in the prose agrees with the code.\n")
 
 
+def test_a_comprehension_has_names_of_its_own(write, capsys):
+    check_numbers(write("7<!--= sum(k for k in m) -->", "m = [3, 4]"), {"m": [3, 4]})
+    assert capsys.readouterr().out == "1 number in the prose agrees with the code.\n"
+
+
 def test_a_faulty_binding_fails_the_cell_too(write):
     with pytest.raises(NumbersDisagree, match="`n` is assigned 2 times"):
         check_numbers(write("7<!--= n -->", "n = 7\nn = 7"), {"n": 7})
@@ -227,6 +232,14 @@ def test_an_answer_that_takes_a_name_sets_its_number_aside(write, capsys):
     assert capsys.readouterr().out == (
         "1 number in the prose agrees with the code.\n"
         "1 could not be compared: your answers give model a new meaning.\n")
+
+
+def test_before_the_cells_above_have_run_one_sentence_says_so(write):
+    path = write("2<!--= n --> and 7<!--= len(m) -->", "n, m = 2, 'seven77'")
+    with pytest.raises(NumbersDisagree, match="^Nothing is computed yet: run the cells above fir"):
+        check_numbers(path, {"__name__": "__main__"})
+    with pytest.raises(NumbersDisagree, match="1 of 2 .*\n.*states 7, but `len.m.` raises NameErr"):
+        check_numbers(path, {"n": 2})
 
 
 def test_the_namespace_is_only_read(write):
