@@ -128,7 +128,17 @@ def _follow(base: Cell, course: Cell, student: Cell) -> Cell:
                     if key in student)
     return cell
 
-# %% ../../nbs/classroom/workspace.ipynb #2778e418
+# %% ../../nbs/classroom/workspace.ipynb #3d201d46
+def _merge_answer(base: str, course: str, student: str) -> str:
+    """What stands between two marks in the end."""
+    if student in (base, course):
+        return course
+    news = "".join(f"# {line}" for line in course.splitlines(keepends=True))
+    if course == base or news in student:
+        return student
+    return f"{student}# {translate('The course begins this answer in a new way:')}\n{news}"
+
+# %% ../../nbs/classroom/workspace.ipynb #d61f39cf
 def merge_cell(base: Cell | None, course: Cell, student: Cell) -> list[Cell]:
     """One cell that both sides have, or two where both changed the same lines.
 
@@ -154,13 +164,16 @@ def merge_cell(base: Cell | None, course: Cell, student: Cell) -> list[Cell]:
     base = base or {}
     if _content(student) in (_content(base), _content(course)):
         return [_follow(base, course, student)]
-    if _content(course) == _content(base) or same_task(course, student):
+    if _content(course) == _content(base):
         return [student]
-    replies = read_answers(text_of(student))
-    if same_task(base, student) and len(read_answers(text_of(course))) == len(replies):
-        answered = write_answers(text_of(course), replies).splitlines(keepends=True)
-        return [{**student, **course, "source": answered, "metadata": student.get("metadata", {}),
-                 **{key: student[key] for key in ("outputs", "execution_count")}}]
+    sides = [read_answers(text_of(each)) for each in (base, course, student)]
+    if same_task(base, student) and len(sides[0]) == len(sides[1]):
+        text = write_answers(text_of(course), [_merge_answer(*each) for each in zip(*sides)])
+        return [{**student, **course, "source": text.splitlines(keepends=True),
+                 **{key: student[key] for key in ("metadata", "outputs", "execution_count")
+                    if key in student}}]
+    if same_task(course, student):
+        return [student]
     return [student, course]
 
 # %% ../../nbs/classroom/workspace.ipynb #14726975

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from course_lib.classroom import workspace
 from course_lib.classroom.workspace import (
-    course_files, identify, merge_notebooks, read_answers, text_of, update, write_answers)
+    course_files, identify, in_order, merge_notebooks, read_answers, text_of, update, write_answers)
 
 STUB = ('# your answer\n{name} = ...\n# end of your answer\n'
         'check("{name}", {name})  # {text}')
@@ -59,6 +59,12 @@ class Author:
             chosen = cells[self.any(cells)]
             chosen["source"] = (text_of(chosen) + "\n" + self.text()).splitlines(keepends=True)
 
+    def new_stub(self, cells):
+        tasks = [cell for cell in cells if read_answers(text_of(cell))]
+        if tasks:
+            task = self.random.choice(tasks)
+            task["source"] = write_answers(text_of(task), [f"{self.text()} = ...\n"])
+
     def answer(self, cells):
         tasks = [cell for cell in cells if read_answers(text_of(cell))]
         if tasks:
@@ -99,7 +105,7 @@ class Author:
 
 STUDENT = ("add", "rewrite", "append", "answer", "answer", "delete", "move", "duplicate",
            "new_id", "lose_ids", "merge_two", "run")
-COURSE = ("add", "rewrite", "append", "delete", "move", "new_id")
+COURSE = ("add", "rewrite", "append", "delete", "move", "new_id", "new_stub")
 
 
 def typed(notebook):
@@ -208,6 +214,22 @@ def test_a_task_in_a_cell_with_a_new_id_keeps_its_answer():
     assert texts(merged) == [answered] and not doubled
 
 
+def test_a_new_stub_stands_under_the_answer_and_is_told_once():
+    author = Author(0, "course")
+    base = {"cells": [author.exercise(), author.exercise()], "metadata": {}}
+    work, course = copy.deepcopy(base), copy.deepcopy(base)
+    for cell in course["cells"]:
+        cell["source"] = write_answers(cell["source"], ["def f(x, y):\n    return ...\n"])
+    work["cells"][0]["source"] = write_answers(work["cells"][0]["source"], ["student-1\n"])
+    merged, doubled = merge_notebooks(base, course, work)
+    answer, = read_answers(texts(merged)[0])
+    assert answer.startswith("student-1\n# The course begins") and not doubled
+    assert answer.endswith("# def f(x, y):\n#     return ...\n")
+    assert texts(merged)[1] == course["cells"][1]["source"], "the one not begun follows"
+    for known in (base, course):
+        assert texts(merge_notebooks(known, course, merged)[0]) == texts(merged)
+
+
 def test_what_was_run_stays_and_what_was_not_follows():
     author = Author(0, "course")
     code = {"cell_type": "code", "id": "a", "source": "2 + 2", "metadata": {},
@@ -220,6 +242,61 @@ def test_what_was_run_stays_and_what_was_not_follows():
     assert merged["cells"][0]["outputs"] == work["cells"][0]["outputs"]
     assert merged["cells"][0]["execution_count"] == 3
     assert merged["cells"][1]["outputs"] == course["cells"][1]["outputs"]
+
+
+def test_cleared_outputs_stay_cleared_and_a_count_alone_says_that_it_ran():
+    author = Author(0, "course")
+    base = {"cells": [author.cell("x"), author.cell("y")], "metadata": {}}
+    for cell in base["cells"]:
+        cell |= {"cell_type": "code", "outputs": [{"text": ["base"]}], "execution_count": None}
+    work, course = copy.deepcopy(base), copy.deepcopy(base)
+    author.run(course["cells"])
+    work["cells"][0]["outputs"] = []
+    work["cells"][1]["execution_count"] = 5
+    merged, _ = merge_notebooks(base, course, work)
+    assert [cell["outputs"] for cell in merged["cells"]] == [[], [{"text": ["base"]}]]
+
+
+def test_an_update_that_is_repeated_doubles_no_task():
+    author = Author(0, "course")
+    base = {"cells": [author.exercise()], "metadata": {}}
+    work = author.edited(base, ["answer"], 1)
+    course = author.edited(base, ["append"], 1)
+    merged, _ = merge_notebooks(base, course, work)
+    again, doubled = merge_notebooks(base, course, merged)
+    assert texts(again) == texts(merged) and not doubled
+
+
+def test_of_two_answers_the_one_not_begun_follows():
+    stub = "# your answer\nx = {}\n# end of your answer\n"
+    cell = Author(0, "course").exercise()
+    base, work, course = ({"cells": [{**cell, "source": stub.format(x) + stub.format(y) + z}],
+                           "metadata": {}}
+                          for x, y, z in (("...", "...", ""), ("12", "...", ""),
+                                          ("...", "None", "check()")))
+    merged, doubled = merge_notebooks(base, course, work)
+    assert texts(merged) == [stub.format(12) + stub.format(None) + "check()"] and not doubled
+
+
+@pytest.mark.parametrize("base, course, student, expected", [
+    ("a b", "a n b", "b m a", "b m a n"),  # moved by the student: whose order holds
+    ("a b c", "a n b c", "c a m b", "c a m n b"),  # what is new stands behind, after your own
+    ("a b", "b a", "a m b", "b a m"),  # moved by the course
+    ("a b", "n a b", "m a b", "m n a b"),  # what stood first stays first
+    ("a", "a", "a m", "a m"), ("a b c", "a c", "a m b c", "a m b c"), ("", "a", "", "a"),
+])
+def test_the_order_of_cells(base, course, student, expected):
+    assert in_order(base.split(), course.split(), student.split()) == expected.split()
+
+
+def test_a_deleted_cell_comes_back_only_when_the_course_changes_it():
+    author = Author(0, "course")
+    base = author.notebook()
+    work, course = copy.deepcopy(base), copy.deepcopy(base)
+    del work["cells"][2:4]
+    course["cells"][3]["source"] = "changed"
+    merged, _ = merge_notebooks(base, course, work)
+    assert texts(merged) == [*texts(base)[:2], "changed", *texts(base)[4:]]
 
 
 def test_settings_of_yours_stay_and_those_of_the_course_come():
