@@ -1,10 +1,12 @@
 """Every exercise of the course, tried on its solution, its stub and its wrong answers."""
 import re
+from dataclasses import replace
 
 import pytest
 from course_exercises import (CALL, chapters, every, exercise_cells, handed_in, normalised, region,
                               secret, solution, telling_lines)
-from course_lib.classroom.exercises import answer_modules, check, judge
+from course_lib.classroom.exercises import (TOO_SMALL, Exercise, WrongAnswer, answer_modules,
+                                            check, judge, number)
 from course_lib.classroom.progress import events
 
 SEEDS = (0, 1, 2)
@@ -72,9 +74,9 @@ def test_a_chapter_has_the_exercises_that_are_checked(chapter):
 
 @CHAPTER
 def test_headings_and_meta_lines_say_what_the_exercise_says(chapter):
-    for number, (cell, each) in enumerate(zip(exercise_cells(chapter), every(chapter)), 1):
+    for place, (cell, each) in enumerate(zip(exercise_cells(chapter), every(chapter)), 1):
         heading, meta, _ = cell
-        assert heading == (str(number), each.title)
+        assert heading == (str(place), each.title)
         assert meta, f"no line like *Compute · 8 minutes · ●●○○○ · trains: …* for {each.name}"
         assert int(meta["minutes"]) == each.minutes, each.name
         assert meta["dots"] == "●" * each.difficulty + "○" * (5 - each.difficulty), each.name
@@ -134,7 +136,7 @@ def values(answer):
     if isinstance(answer, dict):
         answer = list(answer.values())
     if isinstance(answer, (list, tuple, set)):
-        return [number for each in answer for number in values(each)]
+        return [value for each in answer for value in values(each)]
     is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
     return [answer] if is_number else []
 
@@ -193,3 +195,41 @@ def test_a_number_that_is_given_away_is_seen(text, value):
     ("It is 161,706 or 61,7061.", 61706), ("12 layers", 2), ("GPT2 has more", 2), ("1.25", 25)])
 def test_another_number_is_not_taken_for_it(text, value):
     assert not gives_away(text, value)
+
+
+# ------------------------------------------------------------ these tests can fail
+
+KNOWN = ((6, "That is one of its layers."), (7, "That counts one layer twice."))
+ASKED = Exercise(
+    "asked", "99_demo", "Asked", 1, 1, "sums", "total",
+    number(lambda: 61706, misconceptions=KNOWN), ("Add.", "Add all."), "total = 156 + 61550", (
+        WrongAnswer("one layer", lambda: 6, "That is one of its layers.", "it is the largest"),
+        WrongAnswer("one twice", lambda: 7, "That counts one layer twice.", "two rows of a table"),
+        WrongAnswer("half", lambda: 30853, TOO_SMALL, "half of the table was read")))
+SIX, SEVEN, HALF = ASKED.wrong_answers
+
+
+def test_an_exercise_in_order_passes():
+    for test in (test_the_solution_is_right, test_each_wrong_answer_gets_its_own_sentence,
+                 test_wrong_answers_are_at_least_three_and_told_apart, test_data_are_complete,
+                 test_whatever_is_handed_in_gets_one_sentence):
+        test(ASKED)
+
+
+@pytest.mark.parametrize("test, changed", [
+    (test_the_solution_is_right, {"solution": "total = 61705"}),
+    (test_each_wrong_answer_gets_its_own_sentence, {"properties": ()}),
+    (test_each_wrong_answer_gets_its_own_sentence, {"properties": number(lambda: 61706)}),
+    (test_each_wrong_answer_gets_its_own_sentence, {"properties": number(lambda: 30853)}),
+    (test_wrong_answers_are_at_least_three_and_told_apart, {"wrong_answers": (SIX, SEVEN)}),
+    (test_wrong_answers_are_at_least_three_and_told_apart, {"wrong_answers": (SIX, SEVEN, SIX)}),
+    (test_whatever_is_handed_in_gets_one_sentence, {"properties": ()}),
+    (test_data_are_complete, {"name": "Asked"}), (test_data_are_complete, {"hints": ("a", "a")})])
+def test_an_exercise_that_is_not_is_seen(test, changed):
+    with pytest.raises(AssertionError):
+        test(replace(ASKED, **changed))
+
+
+def test_an_exercise_that_tells_its_number_is_seen():
+    told = replace(ASKED, hints=("Add.", "Is it 61.7k?"))
+    assert [text for text in said(told) if gives_away(text, 61706)] == ["Is it 61.7k?"]
