@@ -234,7 +234,7 @@ def _agrees(count: int, folder: Path) -> bool:
         return False
     return said.strip().lower() in ("y", "yes", "是", "是的")
 
-# %% ../../nbs/classroom/command_line.ipynb #20bef151
+# %% ../../nbs/classroom/command_line.ipynb #2fa7742f
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Help in the reader's language, wrapped by what it takes on the screen."""
 
@@ -259,7 +259,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     def _split_lines(self, text: str, width: int) -> list[str]:
         return _wrap(" ".join(text.split()), width)
 
-
+# %% ../../nbs/classroom/command_line.ipynb #10aa5fa3
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its complaint instead of printing usage and leaving."""
 
