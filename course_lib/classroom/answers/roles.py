@@ -16,82 +16,68 @@ from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer, number
 _CHAPTER = "07_layer_roles"
 _ROLES = ("input", "hidden", "output")
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #65b03fae
-def _vgg16() -> tuple[list[Any], int]:
-    """Layers of VGG-16 and its total."""
-    table = count_parameters("vgg16")
-    return table.rows, table.total
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #20b061e9
+_LAYERS = {"stem": ("resnet50", "embedder.convolution"), "first": ("mlp-784-128-10", "0"),
+           "patches": ("vit-base-patch16-224", "patch_embeddings.projection"),
+           "distances": ("t5-small", "relative_attention_bias"),
+           "pooler": ("bert-base-uncased", "pooler.dense"), "lone": ("mlp-784-128-10", "2")}
 
 
-def _names_role(answer: Any, random: Any) -> bool:
-    largest = max(_vgg16()[0], key=lambda row: row.count)
-    if answer[0] == "input":
-        raise Wrong(_PIXELS)
-    return answer[0] == largest.role
+def _has_role(key: str) -> Callable[[Any, Any], bool]:
+    """A property: one of the six layers has the role that the library gives it."""
+    def holds(answer: Any, random: Any) -> bool:
+        model, layer = _LAYERS[key]
+        rows = count_parameters(model).rows
+        return answer[key] == next(row.role for row in rows if row.name.endswith(layer))
+    return holds
 
 
-def _weighs_layer(answer: Any, random: Any) -> bool:
-    rows, total = _vgg16()
-    largest = max(rows, key=lambda row: row.count)
-    linear = sum(row.count for row in rows if row.kind == "Linear") / total
-    channels = largest.shape["weight"][0] * rows[-4].shape["weight"][0] / total
-    if abs(answer[1] - linear) < 0.03:
-        raise Wrong(_ALL_LINEAR)
-    if abs(answer[1] / channels - 1) < 0.05:
-        raise Wrong(_ONE_POSITION)
-    right = largest.count / total
-    if abs(answer[1] - right) > 0.03:
-        raise Wrong(_LIGHTER if answer[1] > right else _HEAVIER)
-    return True
+def _names_six(answer: Any, random: Any) -> bool:
+    return (isinstance(answer, dict) and set(answer) == set(_LAYERS)
+            and all(role in _ROLES for role in answer.values()))
+
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #4777a508
+_NOT_SIX = 'Each of the six keys wants one of the three roles: "input", "hidden" or "output".'
+_ASK = {
+    "stem": "`stem`: it comes first, but what does it get? Look what this chapter says of pixels.",
+    "first": "`first`: what would an input layer do with 784 pixels? What does this one do?",
+    "patches": "`patches`: a patch becomes one vector of the model's width. Which row of the table "
+               "of roles says so?",
+    "distances": "`distances`: it is a table, but does it turn the network's input into vectors? "
+                 "Look at what uses it.",
+    "pooler": "`pooler`: does a block follow it, or an answer? The table of roles names it.",
+    "lone": "`lone`: the same layer gets the pixels and gives the answer. What is left for it, "
+            "once you know what pixels need?"}
+_RIGHT = {"stem": "hidden", "first": "hidden", "patches": "input", "distances": "hidden",
+          "pooler": "output", "lone": "output"}
+_HABITS = (
+    ("the stem is input", "stem", "input", "The first layer is called the input layer."),
+    ("the first linear layer is input", "first", "input", "Many textbooks draw it so."),
+    ("patches are hidden", "patches", "hidden", "It is a convolution, as a stem is."),
+    ("a table is input", "distances", "input", "Lookups were input everywhere else."),
+    ("the pooler is hidden", "pooler", "hidden", "It comes before the classifier."),
+    ("a lone layer is hidden", "lone", "hidden", "It is a perceptron's first layer."))
+
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #b7cc17aa
+def _with(key: str, role: str) -> Callable[[], Any]:
+    """The right roles but for one."""
+    return lambda: {**_RIGHT, key: role}
 
 
-def _is_pair(answer: Any, random: Any) -> bool:
-    pair = isinstance(answer, (tuple, list)) and len(answer) == 2
-    return pair and answer[0] in _ROLES and isinstance(answer[1], (int, float))
-
-
-_NOT_PAIR = 'Two things are asked for, in round brackets: one of the three roles, and a number.'
-_NOT_FRACTION = "A part of the whole lies between 0 and 1: half of it is 0.5, not 50."
-_NOT_LAST = ("The last layer connects 4,096 numbers with 1,000 classes. Work out the layers before "
-             "it as well, one by one, and look where a feature map is read.")
-_PIXELS = "VGG-16 reads pixels. What would an input layer do with them? See the table of roles."
-_ALL_LINEAR = "That is about what the three linear layers hold together. The question is about one."
-_ONE_POSITION = ("The layer does read 512 channels, but a channel is not one number: look at the "
-                 "size of the map, and count how many numbers arrive.")
-_HEAVIER = "It is heavier than that. How many numbers go into that layer, and how many come out?"
-_LIGHTER = "It is lighter than that. What do the convolutions and the other two linear layers hold?"
-
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #bf2ee1a2
-_VGG16 = Exercise(
-    name="vgg16_guess", chapter=_CHAPTER, title="Where VGG-16 keeps its parameters",
-    minutes=4, difficulty=1, trains="to weigh a layer by its shape", variable="vgg16_guess",
+_WHOSE = Exercise(
+    name="whose_layer", chapter=_CHAPTER, title="Whose layer is it?", minutes=5, difficulty=1,
+    trains="to ask what a layer does, not where it stands", variable="whose",
     properties=(
-        Property("is a role and a number", _is_pair, _NOT_PAIR),
-        Property("the number is a part of a whole",
-                 lambda answer, random: 0 <= answer[1] <= 1, _NOT_FRACTION),
-        Property("the role is right", _names_role, _NOT_LAST),
-        Property("the part is near enough", _weighs_layer, _HEAVIER)),
-    hints=("Compare the layers by inputs × outputs, and a convolution by 9 × channels in × "
-           "channels out.",
-           "The first linear layer reads the whole feature map, 7 × 7 values of each channel. The "
-           "network has about 138 million parameters."),
-    solution='''
-from course_lib import count_parameters
-vgg16 = count_parameters("vgg16")
-heaviest = max(vgg16.rows, key=lambda row: row.count)
-vgg16_guess = (heaviest.role, heaviest.count / vgg16.total)
-''',
-    wrong_answers=(
-        WrongAnswer("the last layer", lambda: ("output", 0.74), _NOT_LAST,
-                    "VGG's classifier is known to be heavy, and its last layer is taken for it."),
-        WrongAnswer("the first layer", lambda: ("input", 0.5), _PIXELS,
-                    "The largest images are at the start, so the largest layer is sought there."),
-        WrongAnswer("all three linear layers", lambda: ("hidden", 0.89), _ALL_LINEAR,
-                    "\"The classifier\" is remembered as one thing."),
-        WrongAnswer("one weight a channel", lambda: ("hidden", 512 * 4096 / 138_357_544),
-                    _ONE_POSITION, "A convolution shares weights over positions; a linear layer "
-                    "does not."),
-        WrongAnswer("per cent", lambda: ("hidden", 74), _NOT_FRACTION, "Shares are told so.")))
+        Property("gives each of the six layers a role", _names_six, _NOT_SIX),
+        *(Property("", _has_role(key), _ASK[key]) for key in _ASK),
+        Property("all six roles are right", lambda answer, random: True, _NOT_SIX)),
+    hints=("Ask of each layer: does it make vectors out of ids or patches, vectors out of vectors, "
+           "or an answer?",
+           "Two are output, one is input. A pixel needs no table, and a table that attention looks "
+           "up is a part of attention."),
+    solution="whose = {" + ", ".join(f'"{key}": "{role}"' for key, role in _RIGHT.items()) + "}",
+    wrong_answers=tuple(WrongAnswer(name, _with(key, role), _ASK[key], why)
+                        for name, key, role, why in _HABITS))
 
 # %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #225689cc
 def _llama(random: Any) -> tuple[tuple[int, int, int, int, int], Any]:
@@ -660,7 +646,7 @@ def adapt_input(net, x, y):
                     "A stuck training is first given a larger learning rate.")),
     seconds=60)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #5560bf01
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #9384c98c
 LESSON = Lesson(
     chapter=_CHAPTER,
     goal="Take a network apart into input, hidden and output, say what each part holds and how "
@@ -696,4 +682,4 @@ LESSON = Lesson(
          "It is that of the mean over six seeds. The pairs share a seed, so the difference has an "
          "interval of its own, and that is the one to look at.")))
 
-EXERCISES = [_VGG16, _LLAMA, _GEMMA, _HALF, _FOOL, _THIRDS, _REPAIR]
+EXERCISES = [_WHOSE, _LLAMA, _GEMMA, _HALF, _FOOL, _THIRDS, _REPAIR]
