@@ -196,6 +196,17 @@ def palette_faults(colours):
                 yield f"{' and '.join(pair)} are {distance:.1f} apart to {eye or 'most'}"
 
 
+def own_colours(source):
+    """Colours that drawing code names itself; the palette's were tested, these were not."""
+    tree = parse(source)
+    for call in ast.walk(tree) if tree else ():
+        for keyword in call.keywords if isinstance(call, ast.Call) else ():
+            said = getattr(keyword.value, "value", None)
+            if (keyword.arg in ("color", "facecolor", "edgecolor", "markerfacecolor", "cmap")
+                    and isinstance(said, str) and said not in ("none", "white", "black")):
+                yield f"{keyword.arg}={said!r} is not from PALETTE"
+
+
 # ------------------------------------------------------------------- colours in HTML that we emit
 
 OF_THE_THEME = re.compile(r"(inherit|currentcolor|transparent|none|unset|initial|revert"
@@ -285,6 +296,17 @@ def test_emitted_html_is_readable_in_both_themes(name):
     assert [fault for html in emitted(source) for fault in colour_faults(html)] == []
 
 
+@pytest.mark.parametrize("path", ALL)
+def test_notebooks_draw_with_the_palette(path):
+    assert [fault for cell in cells_of(path) if cell["cell_type"] == "code"
+            for fault in own_colours(text(cell))] == []
+
+
+@pytest.mark.parametrize("name", MODULES, ids=str)
+def test_modules_draw_with_the_palette(name):
+    assert list(own_colours((LIBRARY / name).read_text(encoding="utf-8"))) == []
+
+
 def test_the_palette_is_seen_by_all():
     assert list(palette_faults(PALETTE)) == []
 
@@ -370,6 +392,11 @@ OKABE_ITO = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "grey":
 ])
 def test_colours_that_some_cannot_see_are_seen(colours, said):
     assert said in " / ".join(palette_faults(colours))
+
+
+def test_a_colour_from_elsewhere_is_seen():
+    found = own_colours("axes.plot(x, color='gold')\naxes.bar(x, color=PALETTE['blue'])")
+    assert list(found) == ["color='gold' is not from PALETTE"]
 
 
 def test_other_palettes_by_the_same_measure():
