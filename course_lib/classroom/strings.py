@@ -108,7 +108,7 @@ def _is_word(text: str) -> bool:
     """Whether a literal is one plain word, as a label may be."""
     return bool(re.fullmatch(r"[A-Za-z][a-z]{2,}(-[a-z]+)*[:.]?", text))
 
-# %% ../../nbs/classroom/strings.ipynb #12254a02
+# %% ../../nbs/classroom/strings.ipynb #1ae0be78
 class _Walk(ast.NodeVisitor):
     """Collects the strings of a tree, in the order of the source."""
 
@@ -210,7 +210,7 @@ class _Walk(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.value)
 
-
+# %% ../../nbs/classroom/strings.ipynb #aac7cf14
 def _lists(trees: Iterable[ast.Module]) -> dict[str, list[str]]:
     """Strings in lists, tuples and keys of dictionaries that are given a name at the top."""
     found: dict[str, list[str]] = {}

@@ -61,7 +61,7 @@ def read_terms() -> tuple[Term, ...]:
                   entry.get("chapter", ""), entry.get("everyday", False)) for entry in entries]
     return tuple(sorted(terms, key=lambda term: term.term.lower()))
 
-# %% ../../nbs/classroom/terms.ipynb #1fc8287a
+# %% ../../nbs/classroom/terms.ipynb #d40459e8
 def _without_code(text: str) -> str:
     """The words of a text, without code, formulas, comments, tags and targets of links."""
     return re.sub(r"`[^`]*`|\$[^$]*\$|<!--.*?-->|</?[a-zA-Z][^<>]*>|\]\([^)]*\)|\{\w*\}", " ", text,
@@ -93,6 +93,9 @@ def term_faults(text: str, translation: str) -> list[str]:
     >>> term_faults("It is overfitting.", "这是欠拟合。")
     ["'overfitting' is 过拟合 in the glossary", "'overfitting' is never 欠拟合"]
     """
+    for title in re.findall(r"\*[^*\n]+\*", text):
+        if title in translation:  # of a paper or a book, kept as it is
+            text = text.replace(title, " ")
     english, chinese = _without_code(text), _without_code(translation)
     if not re.search("[\u3400-\u9fff]", chinese):
         return []
