@@ -55,7 +55,7 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: f
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots(rows, columns, **options)
 
-# %% ../../nbs/core/figures.ipynb #7a8b7d61
+# %% ../../nbs/core/figures.ipynb #29f2d517
 CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
     "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "SimHei", "WenQuanYi Micro Hei",
@@ -78,6 +78,13 @@ def chinese_font() -> str | None:
     from matplotlib.font_manager import fontManager
     installed = {entry.name for entry in fontManager.ttflist}
     return next((name for name in CHINESE_FONTS if name in installed), None)
+
+
+def _texts(figure: Any) -> list[Any]:
+    """Every text of a figure; a table hides those of its cells from matplotlib's own search."""
+    from matplotlib.table import Cell
+    from matplotlib.text import Text
+    return [*figure.findobj(Text), *(cell.get_text() for cell in figure.findobj(Cell))]
 
 
 def _translated(format_ticks: Callable[..., list[str]]) -> Callable[..., list[str]]:
@@ -104,8 +111,7 @@ def in_readers_language(figure: Any) -> Iterator[None]:
         yield
         return
     from matplotlib.axis import Axis
-    from matplotlib.text import Text
-    texts = [(text, text.get_text(), text.get_fontfamily()) for text in figure.findobj(Text)]
+    texts = [(text, text.get_text(), text.get_fontfamily()) for text in _texts(figure)]
     formatters = {id(each): each for axis in figure.findobj(Axis)
                   for each in (axis.get_major_formatter(), axis.get_minor_formatter())}
     try:
@@ -115,7 +121,7 @@ def in_readers_language(figure: Any) -> Iterator[None]:
             formatter.format_ticks = _translated(formatter.format_ticks)
         yield
     finally:
-        _put_back(figure.findobj(Text), texts, font)
+        _put_back(_texts(figure), texts, font)
         for formatter in formatters.values():
             vars(formatter).pop("format_ticks", None)
 

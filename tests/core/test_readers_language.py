@@ -74,6 +74,22 @@ def test_every_text_is_drawn_in_chinese_and_then_put_back(chinese, drawing):
 
 
 @NEEDS_FONT
+def test_unusual_places_of_text_are_found(chinese):
+    import matplotlib
+    figure, (left, right) = new_figure(1, 2)
+    figure.colorbar(left.imshow([[1, 2]]), ax=left, label="parameters")
+    left.set_xticks([0, 1], ["embedding", "head"])
+    right.table([["layers", "1"]], loc="center")
+    right.secondary_xaxis("top").set_xlabel("unknown")
+    right.twinx().set_ylabel("role")
+    figure.supxlabel("total 7")
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        drawn = to_image(figure, "svg").decode()
+    for word in ("参数", "嵌入", "头", "层", "未知", "角色", "共 7"):
+        assert f">{word}<" in drawn, word
+
+
+@NEEDS_FONT
 def test_a_figure_is_put_back_when_drawing_fails(chinese, drawing):
     drawing.canvas.draw()
     before = texts(drawing)
