@@ -7,6 +7,9 @@ import pytest
 from reader import TOKEN
 from samples import KERNEL
 
+from course_lib.classroom.report import ClassReport
+from course_lib.core.tables import Table
+
 ENOUGH = 4.5  # WCAG 2.2, success criterion 1.4.3
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SETTING = "@jupyterlab/apputils-extension:themes"
@@ -52,11 +55,15 @@ MEASURE = """cell => {
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
   };
   const ancestors = element => element ? [element, ...ancestors(element.parentElement)] : [];
+  const canvas = document.body.appendChild(document.createElement('div'));
+  canvas.style.backgroundColor = 'Canvas';  // what lies behind a page that has no colour
+  const paper = parse(getComputedStyle(canvas).backgroundColor).slice(0, 3);
+  canvas.remove();
   const ground = element => ancestors(element).reverse()
     .map(each => parse(getComputedStyle(each).backgroundColor))
-    .reduce((back, front) => over(front, back), [255, 255, 255]);
+    .reduce((back, front) => over(front, back), paper);
   const measured = [];
-  for (const output of cell.querySelectorAll('.jp-OutputArea-output')) {
+  for (const output of cell.querySelectorAll('.jp-OutputArea-output, main')) {
     const walker = document.createTreeWalker(output, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const text = walker.currentNode.data.trim(), element = walker.currentNode.parentElement;
@@ -119,3 +126,17 @@ def test_every_text_stands_out_in_both_themes(shown):
             assert [text for text in texts if text[1] < ENOUGH] == [], f"{name}, {theme}"
     expected = {"light": [False, True, False], "dark": [True, False, False]}[theme]
     assert [text[1] >= ENOUGH for text in contrasts["pale"]] == expected  # the measure can fail
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_for_a_class_follows_the_scheme_of_its_reader(chromium, scheme):
+    report = ClassReport(Table(["name", "right"], [["lenet5_by_hand", 3]], "By question"),
+                         Table(["student", "right"], [["Ada", 1]], "By student"), {"x": "empty"})
+    page = chromium.new_page(color_scheme=scheme)
+    page.set_content(report.to_html())
+    texts = page.evaluate(f"({MEASURE})(document.body)")
+    page.close()
+    assert {"lenet5_by_hand", "Ada"} <= {text[0] for text in texts}
+    assert [text for text in texts if text[1] < ENOUGH] == []
+    grounds = {text[3] for text in texts}
+    assert (grounds == {"255,255,255"}) == (scheme == "light")
