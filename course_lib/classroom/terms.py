@@ -13,7 +13,7 @@ from ..core.files import data_path
 from ..core.messages import language
 from ..core.tables import Table
 
-# %% ../../nbs/classroom/terms.ipynb #5e3df982
+# %% ../../nbs/classroom/terms.ipynb #af417472
 @dataclass(frozen=True)
 class Term:
     """A term of the field in both languages.
@@ -33,7 +33,8 @@ class Term:
     chapter : str
         Where the course introduces it; empty for a word of the field.
     everyday : bool
-        A word with other senses in plain English, such as "share": shown to readers, not checked.
+        A word with other senses in plain English, such as "share", or one that Chinese often leaves
+        out, such as "layer": its translation may lack it, but not use a wrong rendering.
     """
 
     term: str
@@ -61,7 +62,7 @@ def read_terms() -> tuple[Term, ...]:
                   entry.get("chapter", ""), entry.get("everyday", False)) for entry in entries]
     return tuple(sorted(terms, key=lambda term: term.term.lower()))
 
-# %% ../../nbs/classroom/terms.ipynb #d40459e8
+# %% ../../nbs/classroom/terms.ipynb #8046de0d
 def _without_code(text: str) -> str:
     """The words of a text, without code, formulas, comments, tags and targets of links."""
     return re.sub(r"`[^`]*`|\$[^$]*\$|<!--.*?-->|</?[a-zA-Z][^<>]*>|\]\([^)]*\)|\{\w*\}", " ", text,
@@ -93,18 +94,18 @@ def term_faults(text: str, translation: str) -> list[str]:
     >>> term_faults("It is overfitting.", "这是欠拟合。")
     ["'overfitting' is 过拟合 in the glossary", "'overfitting' is never 欠拟合"]
     """
-    for title in re.findall(r"\*[^*\n]+\*", text):
-        if title in translation:  # of a paper or a book, kept as it is
-            text = text.replace(title, " ")
+    for kept in re.findall(r"\*[^*\n]+\*|\"[^\"\n]+\"", text):
+        if kept in translation:  # the title of a paper, or a word that is typed as it is
+            text = text.replace(kept, " ")
     english, chinese = _without_code(text), _without_code(translation)
     if not re.search("[\u3400-\u9fff]", chinese):
         return []
     faults, spaceless = list[str](), chinese.replace(" ", "").lower()
-    checked = [term for term in read_terms() if not term.everyday]
-    for term in sorted(checked, key=lambda term: -len(term.term)):
+    for term in sorted(read_terms(), key=lambda term: -len(term.term)):
         english, found = _pattern(term.term).subn("\0", english)
         accepted = [term.zh, *term.also]
-        if found and not any(each.replace(" ", "").lower() in spaceless for each in accepted):
+        said = any(each.replace(" ", "").lower() in spaceless for each in accepted)
+        if found and not said and not term.everyday:
             faults.append(f"{term.term!r} is {' or '.join(accepted)} in the glossary")
         if found:
             faults += [f"{term.term!r} is never {word}" for word in term.wrong if word in chinese]

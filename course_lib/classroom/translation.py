@@ -23,7 +23,7 @@ from ..core.files import write_atomically
 from ..core.frameworks import require
 from ..core.tables import Table
 
-# %% ../../nbs/classroom/translation.ipynb #791d48b7
+# %% ../../nbs/classroom/translation.ipynb #9a9de9a6
 ROOT = Path(core.__file__).resolve().parents[2]
 LANGUAGE = "zh_CN"
 SCREEN = "on screen"  # the kind of text that is looked up while the course runs
@@ -37,7 +37,7 @@ _COMPOSED = (  # texts that the library puts together, which no literal holds
     "activations", "kv cache", "inputs", "buffers",
     *(f"{family} {part}" for family in _FAMILIES for part in ("weights", "biases", "scales",
                                                              "statistics")))
-_TOOLS = {"texts.py", "strings.py", "terms.py", "translation.py", "translation_faults.py",
+_TOOLS = {"texts.py", "strings.py", "translation.py", "translation_faults.py",
           "chinese.py"}  # what only translators see
 
 
