@@ -83,9 +83,13 @@ def headings(cells):
     """(level, text) of the headings of a notebook."""
     for cell in cells:
         if cell["cell_type"] == "markdown":
-            prose = re.sub(r"^(```|~~~).*?^\1", "", text(cell), flags=re.M | re.S)
             yield from ((len(marks), words) for marks, words in
-                        re.findall(r"^ {0,3}(#{1,6})\s+(.+)", prose, re.M))
+                        re.findall(r"^ {0,3}(#{1,6})\s+(.+)", prose_of(text(cell)), re.M))
+
+
+def prose_of(source):
+    """A markdown text without its fenced code."""
+    return re.sub(r"^(```|~~~).*?^\1", "", source, flags=re.M | re.S)
 
 
 def heading_faults(cells):
@@ -134,6 +138,13 @@ def table_faults(content):
                     if scope not in ("col", "row", "colgroup", "rowgroup"))
         if any(not words for _, words in cells):
             yield f"table {number} has an empty header cell"
+
+
+def prose_table_faults(source):
+    """Tables in Markdown with columns that have no name; the corner above the rows may be empty."""
+    for header in re.findall(r"^[ ]*\|(.*)\|[ ]*\n[ ]*\|[-:| ]+\|[ ]*$", prose_of(source), re.M):
+        if not all(name.strip() for name in header.split("|")[1:]):
+            yield f"|{header}| leaves a column without a name"
 
 
 def stored_html(cells):
@@ -283,6 +294,8 @@ def test_headings_are_in_order(path):
 @pytest.mark.parametrize("path", ALL)
 def test_tables_have_header_cells(path):
     assert [fault for html in stored_html(cells_of(path)) for fault in table_faults(html)] == []
+    assert [fault for cell in cells_of(path) if cell["cell_type"] == "markdown"
+            for fault in prose_table_faults(text(cell))] == []
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -373,6 +386,11 @@ def test_headings_in_order_pass():
 ])
 def test_a_table_without_names_for_its_columns_is_seen(html, said):
     assert said in " ".join(table_faults(html))
+
+
+def test_a_table_in_prose_without_names_is_seen():
+    assert "|x| | leaves a column" in " ".join(prose_table_faults("|x| |\n|---|---|\n|1|2|"))
+    assert list(prose_table_faults("| | a |\n|---|--:|\n| b | |\n\n```\n| | |\n|-|-|\n```")) == []
 
 
 def test_a_table_with_names_passes():
