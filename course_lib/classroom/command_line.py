@@ -234,7 +234,7 @@ def _agrees(count: int, folder: Path) -> bool:
         return False
     return said.strip().lower() in ("y", "yes", "是", "是的")
 
-# %% ../../nbs/classroom/command_line.ipynb #2fa7742f
+# %% ../../nbs/classroom/command_line.ipynb #77de8607
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Help in the reader's language, wrapped by what it takes on the screen."""
 
@@ -245,7 +245,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
         super().add_usage(usage, actions, groups,
-                          translate("usage: ") if prefix is None else prefix)
+                          translate("usage:") + " " if prefix is None else prefix)
 
     def add_text(self, text: str | None) -> None:
         if text and text != argparse.SUPPRESS:

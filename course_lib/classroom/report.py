@@ -85,7 +85,7 @@ def _by_student(files: dict[str, Events]) -> dict[str, Events]:
     return {stem if stems[stem := str(Path(name).with_suffix(""))] == 1 else name: found
             for name, found in files.items()}
 
-# %% ../../nbs/classroom/report.ipynb #e4c2ce59
+# %% ../../nbs/classroom/report.ipynb #914e01b7
 def _frame(students: dict[str, Events]) -> Any:
     """All events as a data frame, the oldest first."""
     pandas = require("pandas", extra="course", needed_for="A report")
@@ -102,7 +102,7 @@ def _refused(event: dict[str, Any]) -> str | None:
     """What a wrong answer was refused by: a property's message, or the wrong answer itself."""
     if event["state"] == "right":
         return None
-    return next((str(event[key])[:200] for key in ("look", "property", "answer")
+    return next((str(event[key])[:200] for key in ("message", "answer")
                  if event.get(key) is not None), None)
 
 # %% ../../nbs/classroom/report.ipynb #36ca211e

@@ -471,7 +471,7 @@ def in_chinese(*arguments):
 
 def test_help_is_in_the_readers_language(capsys, monkeypatch):
     from course_lib.core import messages
-    words = {"usage: ": "用法：", "options": "选项",
+    words = {"usage:": "用法：", "options": "选项",
              "Show what you solved, what is due for review, and minutes, chapter by chapter":
                  "显示已完成的内容、待复习的内容和用时",
              "{what} is missing": "缺少 {what}", "show this help and leave": "显示帮助并退出",
@@ -482,7 +482,7 @@ def test_help_is_in_the_readers_language(capsys, monkeypatch):
     try:
         assert main(["--lang", "zh", "--help"]) == 0
         shown = capsys.readouterr().out
-        assert shown.startswith("用法：course-lib") and "选项:" in shown and "待复习" in shown
+        assert shown.startswith("用法： course-lib") and "选项:" in shown and "待复习" in shown
         assert main(["--lang", "zh", "export"]) == 2
         assert capsys.readouterr().err == "course-lib: 缺少 file；见 course-lib export --help\n"
     finally:

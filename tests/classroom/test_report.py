@@ -38,13 +38,13 @@ def hand_ins(tmp_path):
     folder = tmp_path / "hand-ins"
     hand_in(folder, "ada", event("ada", 0, "lenet", "right"),
             event("ada", 4, "image", "right", kind="quiz"))
-    hand_in(folder, "ben", event("ben", 0, "lenet", "wrong", look="the bias"),
-            event("ben", 6, "lenet", "wrong", look="the bias"),
-            event("ben", 9, "lenet", "wrong", look="a whole number"),
+    hand_in(folder, "ben", event("ben", 0, "lenet", "wrong", message="the bias"),
+            event("ben", 6, "lenet", "wrong", message="the bias"),
+            event("ben", 9, "lenet", "wrong", message="a whole number"),
             event("ben", 10, "lenet", "right"),
             event("ben", 60, "image", "wrong", kind="quiz", answer="c"))
-    hand_in(folder, "李雷", event("li", 0, "lenet", "wrong", look="a whole number"),
-            event("li", 2, "lenet", "wrong", look="the bias"))
+    hand_in(folder, "李雷", event("li", 0, "lenet", "wrong", message="a whole number"),
+            event("li", 2, "lenet", "wrong", message="the bias"))
     return folder
 
 
@@ -93,7 +93,7 @@ def test_times_of_other_zones_are_one_clock(tmp_path):
 
 def test_a_file_of_this_library(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
-    record("check", "06_parameters", "lenet5_by_hand", "wrong", look="the bias")
+    record("check", "06_parameters", "lenet5_by_hand", "wrong", message="the bias")
     (tmp_path / "class").mkdir()
     export(tmp_path / "class" / "ada.jsonl")
     assert rows(class_report(tmp_path / "class").questions, "question")["lenet5_by_hand"][
@@ -195,7 +195,7 @@ def test_the_page_needs_nothing_from_outside_and_prints(hand_ins):
 
 def test_names_are_escaped(tmp_path):
     evil = "<script>alert(1)</script>"
-    hand_in(tmp_path, "eve", event("e", 0, evil, "wrong", look="<b onclick='x'>"),
+    hand_in(tmp_path, "eve", event("e", 0, evil, "wrong", message="<b onclick='x'>"),
             {**event("e", 1, "x", "wrong"), "chapter": "\"><img src=x>"})
     html = class_report(tmp_path).to_html()
     assert "<script" not in html and "<img" not in html and "<b onclick" not in html
@@ -203,7 +203,7 @@ def test_names_are_escaped(tmp_path):
 
 
 def test_csv_opens_in_a_spreadsheet(hand_ins, tmp_path):
-    hand_in(hand_ins, "=cmd|'calc'!A1", event("eve", 0, "@SUM(1)", "wrong", look="+1"))
+    hand_in(hand_ins, "=cmd|'calc'!A1", event("eve", 0, "@SUM(1)", "wrong", message="+1"))
     questions, students, _ = class_report(hand_ins).write(tmp_path / "out")
     assert students.read_bytes().startswith(b"\xef\xbb\xbf")
     read = list(csv.DictReader(io.StringIO(students.read_text(encoding="utf-8-sig"))))
