@@ -245,12 +245,12 @@ def open_workspace(language, source, arguments):
     return open_lab(root, notebooks, language, arguments)
 
 
-def chinese_notebooks():
+def chinese_notebooks(execute=True):
     """The folder of the Chinese notebooks; what is out of date in it is built and run again."""
     from course_lib.classroom.chinese import build_chinese
 
-    folder = VENV / "home" / "zh_CN"
-    build_chinese(folder)
+    folder = VENV / "home" / ("zh_CN" if execute else "zh_CN_not_run")
+    build_chinese(folder, execute=execute)
     return folder
 
 
@@ -334,7 +334,7 @@ def teacher(arguments):
     """Write lesson sheets with all answers into teacher/"""
     from course_lib.classroom.lesson_sheets import write_sheets
 
-    return write_pages(write_sheets, "teacher", arguments)
+    return write_pages(write_sheets, "teacher", arguments, outputs=False)
 
 
 def print_chapters(arguments):
@@ -344,12 +344,12 @@ def print_chapters(arguments):
     return write_pages(print_course, "print", arguments)
 
 
-def write_pages(write, name, arguments):
+def write_pages(write, name, arguments, outputs=True):
     """Write pages in the reader's language into a folder of the project, and name them."""
     os.environ.update(private_folders(), **QUIET)
     from course_lib.core.messages import language
 
-    source = chinese_notebooks() if language() == "zh_CN" else NOTEBOOKS
+    source = chinese_notebooks(outputs) if language() == "zh_CN" else NOTEBOOKS
     try:
         for path in write(source, ROOT / name / language(), *arguments):
             print(path.relative_to(ROOT))

@@ -69,7 +69,7 @@ def plan_table(plan: tuple[tuple[int, str], ...]) -> str:
                   [[str(start), str(minutes), translate(what)]
                    for start, (minutes, what) in zip(starts, plan)])
 
-# %% ../../nbs/classroom/lesson_sheets.ipynb #cf113127
+# %% ../../nbs/classroom/lesson_sheets.ipynb #b2c5477c
 def exercise_part(number: int, exercise: Exercise) -> str:
     """An exercise on the sheet: solution, and wrong answers with their reasons.
 
@@ -88,12 +88,13 @@ def exercise_part(number: int, exercise: Exercise) -> str:
     about = translate("{minutes} minutes · {dots} · trains: {what}", minutes=exercise.minutes,
                       dots=dots, what=translate(exercise.trains))
     weak, strong = map(translate, exercise.hints)
+    hints = translate("Hints, the second one stronger:")
     rows = [[translate(wrong.name), translate(wrong.why), _reply(wrong.message)]
             for wrong in exercise.wrong_answers]
     return "\n\n".join([
         f"### {number} · {translate(exercise.title)}", f"*{about}*",
         f"```python\n{translate(exercise.solution).strip()}\n```",
-        f"{translate('Hints')}:\n\n1. {weak}\n2. {strong}",
+        f"{hints}\n\n1. {weak}\n2. {strong}",
         _table([translate("wrong answer"), translate("why students give it"),
                 translate("what the course replies")], rows)])
 
@@ -164,7 +165,7 @@ def _sequence(question: dict[str, Any]) -> list[str]:
     items = " → ".join(translate(text) for text in question["items"])
     return [_because(f"**{order}** ({items})", question["reason"])]
 
-# %% ../../nbs/classroom/lesson_sheets.ipynb #9b2acfb1
+# %% ../../nbs/classroom/lesson_sheets.ipynb #3ea0d41d
 def lesson_sheet(lesson: Lesson, title: str) -> str:
     """The sheet of one chapter.
 
@@ -182,18 +183,20 @@ def lesson_sheet(lesson: Lesson, title: str) -> str:
     tasks = exercises(lesson.chapter)
     asked = [each for each in questions() if each["chapter"] == lesson.chapter]
     notes = [[translate(what), translate(why)] for what, why in lesson.notes]
-    return "\n\n".join([
-        f"# {translate('Lesson sheet')}: {title}",
-        f"*{translate('For the teacher: all answers are on this sheet.')}*",
-        f"## {translate('Goal')}", translate(lesson.goal),
-        f"## {translate('Plan for 45 minutes')}", plan_table(lesson.plan_45),
-        f"## {translate('Plan for 90 minutes')}", plan_table(lesson.plan_90),
-        f"## {translate('What students get wrong')}",
-        _table([translate("what they say or do"), translate("why, and what helps")], notes),
-        f"## {translate('Answers to the exercises')}",
-        *(exercise_part(number, each) for number, each in enumerate(tasks, 1)),
-        f"## {translate('Answers to the quiz')}",
-        *(question_part(number, each) for number, each in enumerate(asked, 1))]) + "\n"
+    wrong = _table([translate("what they say or do"), translate("why, and what helps")], notes)
+    sections = {
+        translate("Goal"): [translate(lesson.goal)],
+        translate("Plan for 45 minutes"): [plan_table(lesson.plan_45)],
+        translate("Plan for 90 minutes"): [plan_table(lesson.plan_90)],
+        translate("What students get wrong"): [wrong],
+        translate("Answers to the exercises"): [exercise_part(*each)
+                                                for each in enumerate(tasks, 1)],
+        translate("Answers to the quiz"): [question_part(*each) for each in enumerate(asked, 1)]}
+    warning = translate("For the teacher: all answers are on this sheet.")
+    parts = ["# " + translate("Lesson sheet: {title}", title=title), f"*{warning}*"]
+    for heading, content in sections.items():
+        parts += [f"## {heading}", *content]
+    return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/classroom/lesson_sheets.ipynb #51325ae8
 def write_sheets(source: str | os.PathLike, folder: str | os.PathLike, *names: str) -> list[Path]:

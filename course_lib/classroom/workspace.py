@@ -128,7 +128,7 @@ def _follow(base: Cell, course: Cell, student: Cell) -> Cell:
                     if key in student)
     return cell
 
-# %% ../../nbs/classroom/workspace.ipynb #3d201d46
+# %% ../../nbs/classroom/workspace.ipynb #5676329a
 def _merge_answer(base: str, course: str, student: str) -> str:
     """What stands between two marks in the end."""
     if student in (base, course):
@@ -136,7 +136,8 @@ def _merge_answer(base: str, course: str, student: str) -> str:
     news = "".join(f"# {line}" for line in course.splitlines(keepends=True))
     if course == base or news in student:
         return student
-    return f"{student}# {translate('The course begins this answer in a new way:')}\n{news}"
+    told = translate("The course begins this answer in a new way:")
+    return f"{student}# {told}\n{news}"
 
 # %% ../../nbs/classroom/workspace.ipynb #d61f39cf
 def merge_cell(base: Cell | None, course: Cell, student: Cell) -> list[Cell]:
@@ -224,7 +225,7 @@ def identify(cells: list[Cell], reference: list[Cell]) -> list[Cell]:
         found.append({**cell, "id": name})
     return found
 
-# %% ../../nbs/classroom/workspace.ipynb #23c0f53b
+# %% ../../nbs/classroom/workspace.ipynb #0cf4c16d
 def in_order(base: list[str], course: list[str], student: list[str]) -> list[str]:
     """All ids of a notebook's two versions, each once, in the order of the merged notebook.
 
@@ -243,9 +244,8 @@ def in_order(base: list[str], course: list[str], student: list[str]) -> list[str
     >>> in_order(["a", "b"], ["a", "new", "b"], ["a", "mine", "b"])
     ['a', 'mine', 'new', 'b']
     """
-    mine = set(student) - set(course)
-    moved = ([name for name in base if name in set(student)]
-             != [name for name in student if name in set(base)])
+    mine, kept = set(student) - set(course), set(student) & set(base)
+    moved = [name for name in base if name in kept] != [name for name in student if name in kept]
     first, second = (student, course) if moved else (course, student)
     order, here = list(first), set(first)
     for position, name in enumerate(second):

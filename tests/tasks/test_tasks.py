@@ -68,7 +68,8 @@ def test_lab_opens_a_copy_that_keeps_answers(project, capsys):
 
 
 def test_lab_zh_opens_the_chinese_course(project, monkeypatch):
-    def build(folder):
+    def build(folder, execute):
+        assert execute
         write(folder / "index.ipynb", STUB + "  # 中文")
 
     monkeypatch.setattr(chinese, "build_chinese", build)
