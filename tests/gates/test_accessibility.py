@@ -281,6 +281,13 @@ def test_figures_say_it_in_chinese_too(path):
         set_language(None)
 
 
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_chapters_show_figures_by_what_translates_them(path):
+    """`show` translates the description with the figure; IPython's Image would not."""
+    assert [number for number, cell in enumerate(cells_of(path)) if cell["cell_type"] == "code"
+            and re.search(r"\bImage\(", text(cell))] == []
+
+
 def is_chinese(words):
     """Whether a text has a Chinese character."""
     return re.search("[\u4e00-\u9fff]", words) is not None
