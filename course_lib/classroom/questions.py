@@ -180,7 +180,7 @@ def _read_letters(given: Any, question: dict[str, Any]) -> str:
     raise ValueError(translate("Put each of {letters} into the order once.",
                                letters=", ".join(allowed)))
 
-# %% ../../nbs/classroom/questions.ipynb #00fca4d3
+# %% ../../nbs/classroom/questions.ipynb #8b7532f0
 @dataclass(frozen=True)
 class Verdict:
     """What became of an answer: a state, and the sentence that says why.
@@ -191,10 +191,13 @@ class Verdict:
         An unclear answer is no attempt.
     message : str
         Markdown, in the reader's language.
+    given : str
+        The answer as it was read: letters, or a number without its notation.
     """
 
     state: str
     message: str
+    given: str = ""
 
     @property
     def headline(self) -> str:
@@ -211,36 +214,39 @@ class Verdict:
 
 def _judge_choice(question: dict[str, Any], given: Any) -> Verdict:
     """The reason of the option that was chosen."""
-    text = lettered(question)[_read_letters(given, question)]
+    letter = _read_letters(given, question)
+    text = lettered(question)[letter]
     option = next(option for option in question["options"] if option["text"] == text)
-    return Verdict("right" if option["right"] else "wrong", translate(option["reason"]))
+    return Verdict("right" if option["right"] else "wrong", translate(option["reason"]), letter)
 
 
 def _judge_order(question: dict[str, Any], given: Any) -> Verdict:
     """The reason if all is in place; else how much of it is."""
     letters = lettered(question)
-    texts = [letters[letter] for letter in _read_letters(given, question)]
+    order = _read_letters(given, question)
+    texts = [letters[letter] for letter in order]
     placed = sum(text == right for text, right in zip(texts, question["items"]))
     if placed == len(texts):
-        return Verdict("right", translate(question["reason"]))
+        return Verdict("right", translate(question["reason"]), order)
     return Verdict("wrong", translate("{n} of {total} stand in their place.", n=placed,
-                                      total=len(texts)))
+                                      total=len(texts)), order)
 
-# %% ../../nbs/classroom/questions.ipynb #6ae4b179
+# %% ../../nbs/classroom/questions.ipynb #77142d4b
 def _judge_number(question: dict[str, Any], given: Any) -> Verdict:
     """Right within the tolerance, or the reason why not."""
     right, tolerance = question["answer"], question.get("tolerance", 0)
     value = _in_unit(read_number(given, question.get("unit", "")), question)
+    plain = f"{value:f}" if abs(value.adjusted()) < 25 else str(value)
     if _agree(value, right, tolerance):
-        return Verdict("right", translate(question["reason"]))
+        return Verdict("right", translate(question["reason"]), plain)
     for wrong in question.get("wrong", ()):
         if _agree(value, wrong["value"], tolerance):
-            return Verdict("wrong", translate(wrong["reason"]))
+            return Verdict("wrong", translate(wrong["reason"]), plain)
     if _is_rounded(value, right):
         return Verdict("unclear", translate("So far as it goes that is right, but it is rounded: "
                                             "give more digits."))
     return Verdict("wrong", translate("That is too small.") if value < Decimal(str(right))
-                   else translate("That is too large."))
+                   else translate("That is too large."), plain)
 
 
 def _in_unit(value: Decimal, question: dict[str, Any]) -> Decimal:

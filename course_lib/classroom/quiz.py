@@ -15,7 +15,7 @@ from .progress import record
 from .questions import Verdict, judge, lettered, questions
 from ..core.messages import translate
 
-# %% ../../nbs/classroom/quiz.ipynb #d0c0faa1
+# %% ../../nbs/classroom/quiz.ipynb #55846b82
 def answer(name: str, value: Any) -> Verdict:
     """Answer one question of a quiz by its name.
 
@@ -55,9 +55,10 @@ def _attempt(question: dict[str, Any], given: Any) -> Verdict:
     verdict = judge(question, given)
     if verdict.state == "unclear":
         return verdict
-    saved = record("quiz", question["chapter"], question["name"], verdict.state, answer=given)
+    saved = record("quiz", question["chapter"], question["name"], verdict.state,
+                   answer=verdict.given)
     unsaved = "" if saved else " " + translate("(This answer could not be saved.)")
-    return Verdict(verdict.state, verdict.message + unsaved)
+    return Verdict(verdict.state, verdict.message + unsaved, verdict.given)
 
 # %% ../../nbs/classroom/quiz.ipynb #5bb8bef4
 _EXAMPLES = {"choice": '"b"', "number": '"1,000"', "order": '"b a c …"'}

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Events', 'read_class', 'ClassReport', 'class_report']
 
-# %% ../../nbs/classroom/report.ipynb #18aaa072
+# %% ../../nbs/classroom/report.ipynb #aacaddbe
 import os
 import statistics
 from collections import Counter
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .progress import minutes, read_export
+from .questions import lettered, questions
 from ..core.files import write_atomically
 from ..core.frameworks import require
 from ..core.messages import language, translate
 from ..core.tables import Report, Table, format_cell
 
-# %% ../../nbs/classroom/report.ipynb #e00b4c0d
+# %% ../../nbs/classroom/report.ipynb #dd7572b6
 Events = list[dict[str, Any]]
 _OURS = {"questions.csv", "students.csv", "report.html"}  # what the report itself writes
 
@@ -60,8 +61,8 @@ def read_class(folder: str | os.PathLike) -> tuple[dict[str, Events], dict[str, 
         try:
             students[name], _ = read_export(path)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", "") or str(error)
-            set_aside[name] = reason.removeprefix(f"{str(path)!r} ")
+            cause = getattr(error, "strerror", "")
+            set_aside[name] = f"{name}: {cause}" if cause else str(error).replace(str(path), name)
     repeated = _repeated(students)
     kept = {name: found for name, found in students.items() if name not in repeated}
     return _by_student(kept), {**set_aside, **repeated}
@@ -75,7 +76,7 @@ def _repeated(files: dict[str, Events]) -> dict[str, str]:
     for index, name in enumerate(ordered):
         source = next((other for other in ordered[:index] if ids[name] <= ids[other]), None)
         if source and ids[name]:
-            found[name] = translate("all of its events stand in {other} too", other=source)
+            found[name] = f"all events of {name} stand in {source} too"
     return found
 
 
@@ -85,41 +86,50 @@ def _by_student(files: dict[str, Events]) -> dict[str, Events]:
     return {stem if stems[stem := str(Path(name).with_suffix(""))] == 1 else name: found
             for name, found in files.items()}
 
-# %% ../../nbs/classroom/report.ipynb #914e01b7
+# %% ../../nbs/classroom/report.ipynb #f98659d4
 def _frame(students: dict[str, Events]) -> Any:
     """All events as a data frame, the oldest first."""
     pandas = require("pandas", extra="course", needed_for="A report")
     columns = ["student", "time", "chapter", "kind", "name", "right", "refused"]
+    options = _options()
     rows = [[student, event["time"], event["chapter"], event["kind"], event["name"],
-             event["state"] == "right", _refused(event)]
+             event["state"] == "right", _refused(event, options)]
             for student, found in students.items() for event in found]
     frame = pandas.DataFrame(rows, columns=columns)
     frame["time"] = pandas.to_datetime(frame["time"], utc=True, format="ISO8601")
     return frame.sort_values("time", kind="stable", ignore_index=True)
 
 
-def _refused(event: dict[str, Any]) -> str | None:
-    """What a wrong answer was refused by: a property's message, or the wrong answer itself."""
+def _refused(event: dict[str, Any], options: dict[str, dict[str, str]]) -> str | None:
+    """What a wrong answer was refused for: a property's message, or the wrong answer itself."""
     if event["state"] == "right":
         return None
-    return next((str(event[key])[:200] for key in ("message", "answer")
-                 if event.get(key) is not None), None)
+    given = next((str(event[key])[:200] for key in ("message", "answer")
+                  if event.get(key) is not None), None)
+    return options.get(event["name"], {}).get(given or "", given)
 
-# %% ../../nbs/classroom/report.ipynb #36ca211e
+
+def _options() -> dict[str, dict[str, str]]:
+    """Each choice of the course by name: its options by their letters."""
+    return {question["name"]: lettered(question) for question in questions()
+            if question["kind"] == "choice"}
+
+# %% ../../nbs/classroom/report.ipynb #3f116c40
 _HEADERS = ["chapter", "question", "kind", "students", "attempts", "right at first", "solved",
             "most often refused for", "median minutes"]
 
 
 def _question_rows(frame: Any, spent: dict[tuple[str, str], float]) -> list[list[Any]]:
     """One row a question: what the teacher wants to know about it."""
+    labels = {"check": "exercise", "quiz": "quiz"}
     rows = []
     for (chapter, kind, name), asked in frame.groupby(["chapter", "kind", "name"]):
         by_student = asked.groupby("student")["right"]
         refused = asked["refused"].dropna().mode()
         times = [spent[student, name] for student in by_student.groups if spent[student, name]]
-        rows.append([chapter, name, "exercise" if kind == "check" else kind, len(by_student),
+        rows.append([chapter, name, labels[kind], len(by_student),
                      len(asked), int(by_student.first().sum()), int(by_student.any().sum()),
-                     translate(refused[0]) if len(refused) else "–",
+                     refused[0] if len(refused) else "–",
                      round(statistics.median(times), 1) if times else None])
     return rows
 
@@ -167,16 +177,21 @@ def _html_table(table: Table, row_header: int) -> str:
     return (f"<table><caption>{escape(translate(table.title))}</caption>"
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table>")
 
-# %% ../../nbs/classroom/report.ipynb #2da6fec1
+# %% ../../nbs/classroom/report.ipynb #e7de29b6
+def _harmless(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(tuple("=+-@\t\r")) else text
+
+
 def _csv(table: Table) -> bytes:
     """A table as CSV that a spreadsheet reads as text and numbers only."""
     pandas = require("pandas", extra="course", needed_for="A report")
-    rows = [[f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
-             for value in row] for row in table.rows]
-    frame = pandas.DataFrame(rows, columns=list(table.headers))
+    rows = [[_harmless(translate(value)) if isinstance(value, str) else value for value in row]
+            for row in table.rows]
+    frame = pandas.DataFrame(rows, columns=[translate(header) for header in table.headers])
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
 
-# %% ../../nbs/classroom/report.ipynb #46875cf3
+# %% ../../nbs/classroom/report.ipynb #9dfc4e85
 @dataclass(frozen=True, repr=False)
 class ClassReport(Report):
     """What a class answered, by question and by student.
@@ -195,8 +210,8 @@ class ClassReport(Report):
 
     def table(self) -> Table:
         """The questions, and below them what was left out."""
-        notes = [translate("Left out: {file}: {reason}", file=name, reason=reason)
-                 for name, reason in list(self.set_aside.items())[:20]]
+        notes = [translate("Left out: {reason}", reason=reason)
+                 for reason in list(self.set_aside.values())[:20]]
         if len(self.set_aside) > 20:
             notes.append(translate("{n} more files were left out.", n=len(self.set_aside) - 20))
         return Table(self.questions.headers, self.questions.rows, self.questions.title, notes)

@@ -287,6 +287,17 @@ def test_answers_are_recorded(squares):
         ("quiz", "00_square", "square_q_area", "right")]
 
 
+def test_an_answer_is_recorded_as_it_was_read(squares):
+    letters = {text: letter for letter, text in lettered(SIDES).items()}
+    for given, kept in (("1.522756 million cells", "1522756"), ("4,936", "4936")):
+        answer("square_q_area", given)
+        assert events()[-1]["answer"] == kept
+    answer("square_q_sides", "It doubles.")
+    assert events()[-1]["answer"] == letters["It doubles."]
+    answer("square_q_sizes", "C, B > a")
+    assert events()[-1]["answer"] == "cba"
+
+
 def test_what_is_unclear_is_not_recorded(squares):
     assert answer("square_q_area", "lots").state == "unclear"
     assert events() == []

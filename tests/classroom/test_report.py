@@ -10,7 +10,9 @@ import pytest
 
 from course_lib.classroom import report as report_module
 from course_lib.classroom.progress import export, record
+from course_lib.classroom.questions import lettered, questions
 from course_lib.classroom.report import class_report, read_class
+from course_lib.core.messages import set_language
 
 EIGHT = datetime(2026, 3, 2, 8, tzinfo=timezone.utc)
 
@@ -74,6 +76,24 @@ def test_one_row_a_student(hand_ins):
     assert found["ada"]["quiz right"] == 1
 
 
+def test_a_wrong_option_is_told_by_its_text(tmp_path):
+    asked = next(each for each in questions("06_parameters") if each["kind"] == "choice")
+    letter, text = next(iter(lettered(asked).items()))
+    hand_in(tmp_path, "ada", event("ada", 0, asked["name"], "wrong", kind="quiz", answer=letter))
+    assert class_report(tmp_path).questions.rows[0][7] == text
+
+
+def test_a_report_in_chinese_keeps_its_values(hand_ins):
+    english = class_report(hand_ins).to_dict()
+    set_language("zh")
+    try:
+        chinese = class_report(hand_ins)
+        assert chinese.to_dict() == english
+        assert '<html lang="zh-CN">' in chinese.to_html()
+    finally:
+        set_language(None)
+
+
 def test_solving_twice_counts_once(tmp_path):
     hand_in(tmp_path, "ada", event("ada", 0, "lenet", "right"), event("ada", 1, "lenet", "right"))
     assert rows(class_report(tmp_path).students, "student")["ada"]["exercises solved"] == 1
@@ -110,7 +130,7 @@ def test_bad_files_are_named_and_the_others_go_on(hand_ins):
     report = class_report(hand_ins)
     assert len(report.students.rows) == 3
     assert {*report.set_aside} == {"cyd.jsonl", "dan.docx", "empty.jsonl"}
-    assert "Left out: cyd.jsonl: holds no progress" in str(report)
+    assert "Left out: 'cyd.jsonl' holds no progress" in str(report)
     assert "cyd.jsonl" in report.to_html()
 
 
@@ -126,8 +146,9 @@ def test_the_same_events_twice_count_once(hand_ins):
     (hand_ins / "copied.jsonl").write_bytes((hand_ins / "ben.jsonl").read_bytes())
     report = class_report(hand_ins)
     assert len(report.students.rows) == 3
-    assert report.set_aside == {"ada-early.jsonl": "all of its events stand in ada.jsonl too",
-                                "copied.jsonl": "all of its events stand in ben.jsonl too"}
+    assert report.set_aside == {
+        "ada-early.jsonl": "all events of ada-early.jsonl stand in ada.jsonl too",
+        "copied.jsonl": "all events of copied.jsonl stand in ben.jsonl too"}
 
 
 def test_a_folder_for_each_student(tmp_path):
