@@ -146,6 +146,15 @@ def test_a_damaged_line_is_set_aside_once_and_the_others_count(folder, damage):
     assert status().damaged == 1
 
 
+def test_what_was_set_aside_before_is_not_set_aside_again(folder):
+    right()
+    for damage in (b"first", b"second"):
+        with open(folder / "progress.jsonl", "ab") as file:
+            file.write(damage + b"\n")
+        events()
+    assert (folder / "progress.corrupt.jsonl").read_bytes() == b"first\nsecond\n"
+
+
 # ---- two at once, and a kill ------------------------------------------------------------------
 
 def test_three_processes_at_once_lose_nothing():
