@@ -179,7 +179,7 @@ def llama_roles(width, blocks, inner, key_width, words):
         WrongAnswer("one norm a block", _by_hand(norms=1), _ONE_NORM, "A block seems one part.")),
     seconds=30)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #96b684a8
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #52c033b4
 def _gemma() -> tuple[int, int]:
     """Parameters of Gemma-2B, and those that its output borrows."""
     report = role_shares("gemma-2b")
@@ -203,7 +203,7 @@ _OF_LARGER = "Per cent of what? You divided by the size after growing; divide by
 _TWICE = "You counted both dictionaries as new. One of them is there already."
 
 _AS_NUMBER = number(
-    _growth, tolerance=0.5, unit="per cent",
+    _growth, tolerance=0.5,
     misconceptions=((0, _NOTHING), (lambda: _growth(of_hidden=1), _OF_HIDDEN),
                     (lambda: _growth(of_larger=1), _OF_LARGER), (lambda: 2 * _growth(), _TWICE)))
 
@@ -310,7 +310,7 @@ def even_width(words, blocks):
                     "Solving for the wrong side.")),
     seconds=30)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #364ebf46
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #a1c66d2f
 def _answering(model: Any, x: Any) -> tuple[str, Any, Any]:
     """Path and output of the layer with parameters that runs last, and the network's answer."""
     calls: list[tuple[str, Any]] = []
@@ -360,20 +360,20 @@ def _is_fooled(model: Any, random: Any) -> bool:
     roles = {row.name: row.role for row in count_parameters(model).rows}
     named = [layer for layer, role in roles.items() if role == "output"]
     if roles[name] == "output":
-        raise Wrong(_TWO_OUTPUTS if len(named) > 1 else _NOT_FOOLED, layer=name)
+        raise Wrong(_TWO_OUTPUTS if len(named) > 1 else _NOT_FOOLED, layer=f"`{name}`")
     if not named:
         raise Wrong(_NONE_NAMED)
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #43b69d66
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #4ccb5d80
 _A_CLASS = "That is a class. Make a network of it, with round brackets behind its name."
 _NO_MODULE = "A network is asked for, an `nn.Module`."
 _SHAPE = "Your network turns {before} into {found}; {after} is asked for."
 _NOT_STRAIGHT = ("The answer should come straight out of an `nn.Linear`: the layer that runs last, "
                  "with nothing behind it.")
-_NOT_FOOLED = ("`{layer}` answers, and the instrument knows it. It never runs your network: what "
+_NOT_FOOLED = ("{layer} answers, and the instrument knows it. It never runs your network: what "
                "else could tell it which layer comes last?")
-_TWO_OUTPUTS = ("The instrument now names several layers, and `{layer}`, which answers, is still "
+_TWO_OUTPUTS = ("The instrument now names several layers, and {layer}, which answers, is still "
                 "one of them. A name alone does not hide a layer: by what else is it found?")
 _NONE_NAMED = "The instrument names no output at all. It should name one, and be wrong."
 
@@ -421,7 +421,7 @@ fooled = Backwards()
                     "A layer without parameters is hoped to hide the one before it."),
         WrongAnswer("sixteen answers", _network("wide"), _SHAPE, "The shape is overlooked.")))
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #30d53fdf
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #bc194766
 def _three_parts(model: Any, random: Any) -> bool:
     report = role_shares(model)
     if report.total < 3_000:
@@ -443,7 +443,7 @@ def _all_used(model: Any, random: Any) -> bool:
     gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     for name, gradient in zip(tensors, gradients):
         if gradient is None:
-            raise Wrong(_UNUSED, name=name)
+            raise Wrong(_UNUSED, name=f"`{name}`")
     return True
 
 
@@ -489,13 +489,13 @@ def _learns(model: Any, random: Any) -> bool:
             return True
     raise Wrong(_WEAK, score=f"{score:.0%}")
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #e42a1210
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #60651611
 _TOO_FEW = "The network has {total} parameters. Small numbers are easy to balance: make it larger."
 _HIDDEN_BIG = ("The hidden part holds {share}. Its matrices are wide on both sides: which of their "
                "two sides is free to be narrow?")
 _ROLE_BIG = "The {role} holds {share}: make it narrower, or what it is compared with wider."
 _ROLE_SMALL = "The {role} holds only {share}. Which width does its size depend on?"
-_UNUSED = "`{name}` receives no gradient: it is counted, but the answer does not depend on it."
+_UNUSED = "{name} receives no gradient: it is counted, but the answer does not depend on it."
 _WEAK = ("The shares are right, but trained, it reads {score} of the held-out digits. Where is it "
          "narrowest, and are there activations between its layers?")
 
@@ -560,7 +560,7 @@ thirds = nn.Sequential(
                     "A share is a count, and a count can be filled with anything.")),
     seconds=60)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #f1d5094a
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #1d6e327c
 def _world(random: Any) -> tuple[Any, ...]:
     """A network trained on the digits, 50 images and held-out ones with most pixels negative."""
     import torch
@@ -585,7 +585,7 @@ def _keeps_rest(answer: Any, random: Any) -> bool:
         raise Wrong(_NO_MODULE)
     for name, tensor in adapted.named_parameters():
         if not name.startswith("embed.") and not torch.equal(tensor, before[name]):
-            raise Wrong(_TOUCHED, name=name)
+            raise Wrong(_TOUCHED, name=f"`{name}`")
     return True
 
 
@@ -602,8 +602,8 @@ def _reads(answer: Any, random: Any) -> bool:
         raise Wrong(message, score=f"{score:.0%}", fit=f"{fit:.0%}")
     return True
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #fdcdebbf
-_TOUCHED = "`{name}` has changed too. Only the tensors of the input layer may move."
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #1e931da3
+_TOUCHED = "{name} has changed too. Only the tensors of the input layer may move."
 _STUCK = ("It reads {fit} of its 50 images, and {score} of those held out: training did not get "
           "anywhere. The network is confidently wrong: how large are its logits, and the steps?")
 _OVERFITTED = ("It reads {fit} of its 50 images, but {score} of those held out. It arrived, in a "
