@@ -121,7 +121,7 @@ def _gives_three(answer: Any, random: Any) -> bool:
     return isinstance(found, (tuple, list)) and len(found) == 3 and all(
         isinstance(each, int) and not isinstance(each, bool) for each in found)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #2cc6e6ca
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #431036d7
 _NOT_THREE = "The function should return three whole numbers: input, hidden, output."
 _TIED_HEAD = ("0 would be right for a tied head. Read again what the task says about ties, and "
               "what the table in this chapter says about Llama's two dictionaries.")
@@ -133,8 +133,8 @@ _NO_NORMS = "The matrices are all there. Something small is missing: what scales
 _NO_LAST_NORM = "Only one vector is missing. What stands between the last block and the output?"
 _ONE_NORM = "One vector a block is missing. A block has two parts: what stands before each of them?"
 _NO_OUT = "Attention has four matrices: what happens to the heads' results after they are joined?"
-_TOO_MUCH = "On a random Llama, your {role} is larger than the network's: what is counted twice?"
-_TOO_LITTLE = "On a random Llama, your {role} is smaller than the network's: what is missing?"
+_TOO_MUCH = "On a random Llama, your {role} part is larger than the network's: what counts twice?"
+_TOO_LITTLE = "On a random Llama, your {role} part is smaller than the network's: what is missing?"
 _ON_A_DICTIONARY = "The input is one table: how many rows has it, and how long is each?"
 
 
@@ -310,7 +310,7 @@ def even_width(words, blocks):
                     "Solving for the wrong side.")),
     seconds=30)
 
-# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #a1c66d2f
+# %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #64688ac6
 def _answering(model: Any, x: Any) -> tuple[str, Any, Any]:
     """Path and output of the layer with parameters that runs last, and the network's answer."""
     calls: list[tuple[str, Any]] = []
@@ -360,7 +360,7 @@ def _is_fooled(model: Any, random: Any) -> bool:
     roles = {row.name: row.role for row in count_parameters(model).rows}
     named = [layer for layer, role in roles.items() if role == "output"]
     if roles[name] == "output":
-        raise Wrong(_TWO_OUTPUTS if len(named) > 1 else _NOT_FOOLED, layer=f"`{name}`")
+        raise Wrong(_TWO_OUTPUTS if len(named) > 1 else _NOT_FOOLED, layer=f"`{name or 'Linear'}`")
     if not named:
         raise Wrong(_NONE_NAMED)
     return True
