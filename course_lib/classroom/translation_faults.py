@@ -9,7 +9,7 @@ from collections import Counter
 
 from .strings import PLURAL
 
-# %% ../../nbs/classroom/translation_faults.ipynb #dbc50900
+# %% ../../nbs/classroom/translation_faults.ipynb #08974b06
 _BINDING = re.compile(r"<!--.*?-->", re.S)
 _PROTECTED = {
     "binding": _BINDING,
@@ -75,7 +75,7 @@ def protection_faults(text: str, translation: str, *, screen: bool = False) -> l
         here["hole"], there["hole"] = _holes(_bare(text)), _holes(_bare(translation))
         there["hole"] += Counter({PLURAL: here["hole"][PLURAL]} if PLURAL in here["hole"] else {})
         there["hole"][PLURAL] = here["hole"][PLURAL]
-    if not re.search("[万亿]", translation):
+    if not re.search("[千万亿]", translation):
         here["number"], there["number"] = _long_numbers(text), _long_numbers(translation)
     for kind in here:
         faults += [f"{kind} {each} is missing" for each in (here[kind] - there[kind])]
