@@ -43,12 +43,13 @@ def _cut(text: str, width: int, keep_end: bool) -> str:
 
 # %% ../../nbs/classroom/command_line.ipynb #7dd92312
 _WIDE = "\u2e80-\u9fff\uff00-\uffef"  # Chinese characters, and their punctuation
+_CLOSING = "，。；：、？！）》”"  # never begins a line
 
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:
     """Break a text into lines of at most so many columns; `indent` opens all but the first."""
     lines, line = [], ""
-    for piece in re.findall(rf"\s+|[{_WIDE}]|[^\s{_WIDE}]+", text):
+    for piece in re.findall(rf"\s+|(?:[{_WIDE}]|[^\s{_WIDE}]+)[{_CLOSING}]*", text):
         if _width(line + piece.rstrip()) > width and line.strip():
             lines.append(line.rstrip())
             line = indent + piece.lstrip()
@@ -244,20 +245,31 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().start_section(own.get(heading or "", heading))
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        own = translate("usage:")
         super().add_usage(usage, actions, groups,
-                          translate("usage:") + " " if prefix is None else prefix)
+                          own + " " * own.endswith(":") if prefix is None else prefix)
 
     def add_text(self, text: str | None) -> None:
         if text and text != argparse.SUPPRESS:
-            text = translate(text)
+            text = _sentence(text)
             text = text if "\n" in text else "\n".join(_wrap(text, self._width))
         super().add_text(text)
+
+    def format_help(self) -> str:
+        return re.sub(r"(?m)^([\u4e00-\u9fff]+):$", r"\1：", super().format_help())
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return translate(action.help) if action.help else None
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return _wrap(" ".join(text.split()), width)
+
+
+def _sentence(text: str) -> str:
+    """A text in the reader's language; a command's line of help is known without its full stop."""
+    bare, whole = text.removesuffix("."), translate(text)
+    known = translate(bare)
+    return whole if whole != text or known == bare else known + "。"
 
 # %% ../../nbs/classroom/command_line.ipynb #10aa5fa3
 class _Parser(argparse.ArgumentParser):

@@ -16,7 +16,7 @@ from .printing import page, prose, title_of
 from .questions import lettered, questions
 from .workspace import read_notebook
 from ..core.files import write_atomically
-from ..core.messages import translate
+from ..core.messages import language, translate
 
 if TYPE_CHECKING:
     from course_lib.classroom.exercises import Exercise, Lesson
@@ -146,7 +146,7 @@ def _options(question: dict[str, Any]) -> list[str]:
 
 def _because(answer: str, reason: str) -> str:
     """An answer with its reason."""
-    return translate("{answer}: {reason}", answer=answer, reason=translate(reason))
+    return answer + ("：" if language() == "zh_CN" else ": ") + translate(reason)
 
 
 def _numbers(question: dict[str, Any]) -> list[str]:

@@ -101,8 +101,9 @@ def lettered(question: dict[str, Any]) -> dict[str, str]:
     return {letter: texts[index] for letter, index in zip(_LETTERS, _order(question))}
 
 # %% ../../nbs/classroom/questions.ipynb #613d22a9
-_SCALES = {"": 0, "k": 3, "thousand": 3, "万": 4, "m": 6, "million": 6, "亿": 8, "b": 9, "g": 9,
-           "bn": 9, "billion": 9, "t": 12, "trillion": 12, "%": -2}
+_SCALES = {"": 0, "k": 3, "thousand": 3, "千": 3, "万": 4, "m": 6, "million": 6, "百万": 6, "亿": 8,
+           "b": 9, "g": 9, "bn": 9, "billion": 9, "十亿": 9, "t": 12, "trillion": 12, "万亿": 12,
+           "%": -2}
 _NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?:e([+-]?\d{1,3}))?\s*(\D*)",
                      re.IGNORECASE)
 

@@ -186,11 +186,14 @@ def _compose(text: str, name: str) -> tuple[str, bool]:
     pieces = _JOINED.split(text)
     if len(pieces) == 1:
         return text, False
-    shown, known, total = "", 0, len(pieces) // 2 + 1
-    for joint, part in zip(["", *pieces[1::2]], pieces[::2]):
+    steps, shown, known, total = list(zip(["", *pieces[1::2]], pieces[::2])), "", 0, 0
+    while steps:
+        joint, part = steps.pop(0)
         whole, alone = _find(joint + part, name) if joint else None, _find(part, name)
-        known += whole is not None or alone is not None
         unknown = whole is None and alone is None
+        if unknown and steps and (longer := _find(part + "".join(steps[0]), name)) is not None:
+            part, alone, unknown = part + "".join(steps.pop(0)), longer, False  # a joint of its own
+        total, known = total + 1, known + (not unknown)
         if unknown and joint != " · " and re.search(r"\s", part) and re.search(r"[a-z]{2}", part):
             return text, False
         shown += whole if whole is not None else (

@@ -5,6 +5,7 @@ __all__ = ['NAME_COLUMNS', 'format_cell', 'Table', 'Report']
 
 # %% ../../nbs/core/tables.ipynb #e31798a7
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,12 +61,17 @@ def _pad(text: str, width: int, right: bool) -> str:
     return space + text if right else text + space
 
 # %% ../../nbs/core/tables.ipynb #3da53fe6
-NAME_COLUMNS = {"layer", "name", "a", "b", "formula", "term", "Chinese", "student", "file"}
+NAME_COLUMNS = {"layer", "name", "a", "b", "term", "Chinese", "student", "file"}
+_SUMS = {"total", "trainable", "frozen", "buffers"}  # what the library calls its own last lines
 
 
-def _is_name(cell: str, header: str) -> bool:
-    """Whether a cell holds somebody's name for something, which is never translated."""
-    return header in NAME_COLUMNS and cell != "total" and not cell.startswith("(")
+def _shown(cell: str, header: str) -> str:
+    """A cell in the reader's language: names and formulas stay, what is said beside them not."""
+    if header == "formula":  # "in·out = 6 [reused 2 times]", or words where there is no formula
+        parts = re.split(r"( \[|\]$|(?=; tied to ))", cell)
+        return "".join(part if " = " in part else translate(part) for part in parts)
+    name = header in NAME_COLUMNS and cell not in _SUMS and not cell.startswith("(")
+    return cell if name else translate(cell)
 
 
 @dataclass
@@ -107,8 +113,8 @@ class Table:
             return self
         table = Table([translate(header) for header in self.headers], self.rows,
                       translate(self.title), [translate(note) for note in self.notes])
-        table._cells = [[cell if _is_name(cell, header) else translate(cell)
-                         for cell, header in zip(cells, self.headers)] for cells in self._cells]
+        table._cells = [[_shown(cell, header) for cell, header in zip(cells, self.headers)]
+                        for cells in self._cells]
         return table
 
     def to_text(self) -> str:
@@ -152,7 +158,8 @@ class Table:
         caption = (f'<caption style="text-align:left;caption-side:top;color:inherit">'
                    f"<strong>{escape(shown.title)}</strong></caption>" if shown.title else "")
         notes = "".join(f"<div>{escape(note)}</div>" for note in shown.notes)
-        return (f"<div><table>{caption}<thead><tr>{head}</tr></thead>"
+        whole = "" if language() == "en" else ' style="word-break:keep-all"'  # 可训练 in one line
+        return (f"<div><table>{caption}<thead{whole}><tr>{head}</tr></thead>"
                 f"<tbody>{body}</tbody></table>{notes}</div>")
 
 # %% ../../nbs/core/tables.ipynb #c0bd2416

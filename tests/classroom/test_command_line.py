@@ -482,12 +482,20 @@ def test_help_is_in_the_readers_language(capsys, monkeypatch):
     try:
         assert main(["--lang", "zh", "--help"]) == 0
         shown = capsys.readouterr().out
-        assert shown.startswith("用法： course-lib") and "选项:" in shown and "待复习" in shown
+        assert shown.startswith("用法：course-lib") and "选项：" in shown and "待复习" in shown
+        assert main(["--lang", "zh", "status", "--help"]) == 0
+        assert "\n显示已完成的内容、待复习的内容和用时。\n" in capsys.readouterr().out
         assert main(["--lang", "zh", "export"]) == 2
         assert capsys.readouterr().err == "course-lib: 缺少 file；见 course-lib export --help\n"
     finally:
         messages._look_up.cache_clear()
         messages._templates.cache_clear()
+
+
+@pytest.mark.parametrize("width", range(8, 24))
+def test_no_line_begins_with_a_closing_mark(width):
+    lines = command_line._wrap("全部输出所用的语言（默认取 COURSE_LANG，否则取系统语言）。" * 2, width)
+    assert not [line for line in lines if line[0] in "，。）"]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])

@@ -114,6 +114,8 @@ def test_a_sheet_speaks_the_teachers_language(tmp_path, monkeypatch):
         messages._look_up.cache_clear()
         messages._templates.cache_clear()
     assert "## 目标\n\n学生能说出深度的定义。\n\n## 45 分钟教案" in sheet
+    assert re.search(r"(?m)^- \*\*.+\*\*：", sheet)
+    assert not re.search(r"(?m)^- \*\*.+?\*\*: ", sheet)
 
 
 def test_a_chapter_without_a_lesson_is_refused(tmp_path):

@@ -12,7 +12,8 @@ from course_lib.core import messages
 WORDS = {"layers": "层", "{} layers": "{} 层", "{n} of {total} solved": "{total} 题中已解 {n} 题",
          "{n} layer{plural} deep": "深 {n} 层", "{a} and {b}": "{b} 和 {a}", "role": "角色",
          "total {n}": "合计 {n}", "{what} left": "剩下{what}", "formula $x_{i}$": "公式 $x_{i}$",
-         ", {n} of them frozen": "，其中 {n} 个冻结", "meta tensors": "meta 张量"}
+         ", {n} of them frozen": "，其中 {n} 个冻结", "meta tensors": "meta 张量",
+         "measured: {n} saved for later": "实测：保存 {n} 备用", ", {n} outputs": "，输出 {n}"}
 VARIABLES = ("COURSE_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -81,6 +82,7 @@ def test_a_language_that_the_course_lacks_is_refused(environment, name):
     ("role left", "剩下角色"), ("gpt2", "gpt2"), ("", ""), ("124,439,808", "124,439,808"),
     ("formula $x_{i}$", "公式 $x_{i}$"), ("total 3 · total 4", "合计 3 · 合计 4"),
     ("12 layers, 8 of them frozen", "12 层，其中 8 个冻结"),
+    ("measured: 2 MB saved for later, 3 outputs", "实测：保存 2 MB 备用，输出 3"),
     ("torch 2.13, meta tensors", "torch 2.13, meta tensors"),
     ("numpy, meta tensors", "numpy，meta 张量")])
 def test_finished_texts(chinese, text, shown):

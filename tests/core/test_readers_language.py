@@ -16,7 +16,8 @@ WORDS = {
     "Two bars: {n} and {m}.": "两根条：{n} 和 {m}。",
     "Figure: {alt}": "图：{alt}", "role": "角色", "unknown": "未知", "yes": "是", "layer": "层名",
     "(the model itself)": "（模型本身）", "total": "合计", "A small <network>": "一个小<网络>",
-    "total {n}": "共 {n}"}
+    "total {n}": "共 {n}", "frozen": "冻结", "tied to {owners}": "与 {owners} 共享",
+    "; tied to {owners}": "；与 {owners} 共享", "reused {calls} times": "用了 {calls} 次"}
 NEEDS_FONT = pytest.mark.skipif(chinese_font() is None, reason="no Chinese font is installed here")
 
 
@@ -183,6 +184,27 @@ def test_names_and_raw_values_stay(chinese):
 def test_what_the_library_writes_among_names_is_translated(chinese):
     said = Table(["layer"], [["(the model itself)"], ["head"], ["total"]]).to_text()
     assert said.split()[2:] == ["（模型本身）", "head", "合计"]
+
+
+def test_the_sums_of_a_comparison_are_translated(chinese):
+    said = Table(["a", "b"], [["head", "head"], ["frozen", "frozen"], ["total", "total"]]).to_text()
+    assert said.split()[3:] == ["head", "head", "冻结", "冻结", "合计", "合计"]
+
+
+@pytest.mark.parametrize("cell, shown", [
+    ("in·head = 2·3 = 6", "in·head = 2·3 = 6"),
+    ("head[0]·head = 2·3 = 6 [reused 2 times]", "head[0]·head = 2·3 = 6 [用了 2 次]"),
+    ("head = 6; tied to head.weight", "head = 6；与 head.weight 共享"),
+    ("tied to head.weight", "与 head.weight 共享"), ("head", "头"),
+    ("12 × (in·head = 2·3 = 6)", "12 × (in·head = 2·3 = 6)")])
+def test_words_beside_a_formula_are_translated_and_the_formula_is_not(chinese, cell, shown):
+    assert Table(["formula"], [[cell]]).in_readers_language()._cells == [[shown]]
+
+
+def test_a_chinese_header_is_not_broken_between_characters(chinese):
+    assert '<thead style="word-break:keep-all">' in TABLE.to_html()
+    messages.set_language("en")
+    assert "<thead><tr>" in TABLE.to_html()
 
 
 def test_a_data_frame_stays_english(chinese):
