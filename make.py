@@ -164,20 +164,21 @@ def repeatable_environment():
     refusal = str(ROOT / "tests" / "no_network")  # its sitecustomize.py runs first in each Python
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     paths = [refusal] + [path for path in paths if path != refusal]
-    settings = dict(private_folders(), PYTHONPATH=os.pathsep.join(paths), COURSE_LANG="en",
-                    COURSE_DATA=passing_record())
+    settings = dict(private_folders(), PYTHONPATH=os.pathsep.join(paths), COURSE_LANG="en")
+    for name in ("COURSE_DATA", "COURSE_CACHE", "COURSE_DATASETS"):
+        settings[name] = passing_folder(name)
     return dict(settings, **QUIET, **REPEATABLE)
 
 
-def passing_record():
-    """A folder for this run's record of exercises, so that a reader's own is never touched."""
-    folder, inherited = VENV / "home" / "records", os.environ.get("COURSE_DATA", "")
+def passing_folder(name):
+    """An empty folder for this run, so that a reader's own record and cache stay as they are."""
+    folder, inherited = VENV / "home" / "passing", os.environ.get(name, "")
     if inherited.startswith(str(folder)):
         return inherited
     folder.mkdir(parents=True, exist_ok=True)
-    record = tempfile.mkdtemp(dir=str(folder))
-    atexit.register(shutil.rmtree, record, ignore_errors=True)
-    return record
+    made = tempfile.mkdtemp(dir=str(folder))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def chapters():

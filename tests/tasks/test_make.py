@@ -118,13 +118,14 @@ def test_everything_private_lies_inside_the_environment():
     assert all(folder.startswith(str(make.VENV)) for folder in folders.values())
 
 
-def test_a_readers_record_is_never_written(monkeypatch):
-    monkeypatch.setenv("COURSE_DATA", "/home/reader/record")
-    first = make.repeatable_environment()["COURSE_DATA"]
+@pytest.mark.parametrize("name", ["COURSE_DATA", "COURSE_CACHE", "COURSE_DATASETS"])
+def test_what_a_reader_keeps_is_never_touched(monkeypatch, name):
+    monkeypatch.setenv(name, "/home/reader/kept")
+    first = make.repeatable_environment()[name]
     assert first.startswith(str(make.VENV)) and os.listdir(first) == []
-    assert make.repeatable_environment()["COURSE_DATA"] != first, "a run begins without a record"
-    monkeypatch.setenv("COURSE_DATA", first)
-    assert make.repeatable_environment()["COURSE_DATA"] == first, "a child writes to the same one"
+    assert make.repeatable_environment()[name] != first, "each run begins with an empty folder"
+    monkeypatch.setenv(name, first)
+    assert make.repeatable_environment()[name] == first, "a child uses the same one"
 
 
 def test_lab_opens_the_index_and_passes_options_on(tmp_path):

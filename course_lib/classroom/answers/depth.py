@@ -348,7 +348,8 @@ def _skipping_lengths(steps: int) -> dict[int, int]:
 def _recurrence(steps: int, offsets: Any = (1, 2), inputs: Any = (0,), ends: int = 1,
                 weighted: int = 0) -> Any:
     """An unrolled recurrence whose cell reads earlier states and inputs, for the wrong answers."""
-    graph, words, states = LayerGraph(), [], []
+    graph, words = LayerGraph(), []
+    states: list[int] = []
     for t in range(steps):
         words.append(graph.add(f"x{t}", "Input", weighted=weighted))
         read = [words[t - back] for back in inputs if t >= back]

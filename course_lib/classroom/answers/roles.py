@@ -610,7 +610,7 @@ _OVERFITTED = ("It reads {fit} of its 50 images, but {score} of those held out. 
                "bad place: what makes the loss so steep on the way?")
 
 
-def _adapting(kind: str, **options: float) -> Callable[[], Any]:
+def _adapting(kind: str, **options: Any) -> Callable[[], Any]:
     """What learners hand in: the training of one part."""
     def adapt_input(net: Any, x: Any, y: Any) -> Any:
         part = net if kind == "all" else net.embed
