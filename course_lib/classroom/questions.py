@@ -17,7 +17,6 @@ from typing import Any
 
 from ..core.files import data_path
 from ..core.frameworks import require
-from ..core.frameworks import require
 from ..core.messages import translate
 
 # %% ../../nbs/classroom/questions.ipynb #b710c29d

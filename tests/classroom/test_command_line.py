@@ -494,7 +494,8 @@ def test_help_is_in_the_readers_language(capsys, monkeypatch):
 
 @pytest.mark.parametrize("width", range(8, 24))
 def test_no_line_begins_with_a_closing_mark(width):
-    lines = command_line._wrap("全部输出所用的语言（默认取 COURSE_LANG，否则取系统语言）。" * 2, width)
+    text = "全部输出所用的语言（默认取 COURSE_LANG，否则取系统语言）。"
+    lines = command_line._wrap(text * 2, width)
     assert not [line for line in lines if line[0] in "，。）"]
 
 
