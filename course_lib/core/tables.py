@@ -60,7 +60,7 @@ def _pad(text: str, width: int, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
 
-# %% ../../nbs/core/tables.ipynb #3da53fe6
+# %% ../../nbs/core/tables.ipynb #3eb0ef04
 NAME_COLUMNS = {"layer", "name", "a", "b", "term", "Chinese", "student", "file"}
 _SUMS = {"total", "trainable", "frozen", "buffers"}  # what the library calls its own last lines
 
@@ -74,7 +74,7 @@ def _shown(cell: str, header: str) -> str:
     return cell if name else translate(cell)
 
 
-@dataclass
+@dataclass(repr=False)
 class Table:
     """A small table that writes itself as text, HTML or Markdown.
 
@@ -139,7 +139,7 @@ class Table:
         tail = ["", *(f"{note}  " for note in shown.notes)] if shown.notes else []
         return "\n".join([*head, line(shown.headers), rule, *map(line, shown._cells), *tail])
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.to_text()
 
     def _repr_html_(self) -> str:
