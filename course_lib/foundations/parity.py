@@ -93,18 +93,18 @@ def _recurrent_parts(module: Any, name: str, kind: str, family: str,
                    for key, value in own.items() if key.partition("_")[2][2:] == suffix}
         yield _Part(f"{name}{suffix}" if len(suffixes) > 1 else name, kind, family, tensors, module)
 
-# %% ../../nbs/1_foundations/03a_parity.ipynb #869ac8f9
-def _keras_parts(layer: Any, path: str = "") -> Iterator[_Part]:
+# %% ../../nbs/1_foundations/03a_parity.ipynb #3a888e93
+def _keras_parts(layer: Any, above: str | None = None) -> Iterator[_Part]:
     """The layers of a Keras model that own weights, in the order in which it holds them."""
     family = _family(layer, _KERAS, "keras.")
     inner = list(layer._flatten_layers(include_self=False, recursive=False))
-    path = f"{path}/{layer.name}" if path else layer.name
+    path = f"{above}/{layer.name}" if above else layer.name
     kind = type(layer).__name__
     if family is None:
         if layer._trainable_variables or layer._non_trainable_variables:
             raise ValueError(f"keras_model has a layer that cannot be copied: {path} ({kind})")
         for child in inner:
-            yield from _keras_parts(child, path if layer.name == "sequential" else path)
+            yield from _keras_parts(child, "" if above is None else path)
         return
     if not layer.built:
         raise ValueError(f"keras_model has no weights yet at {path} ({kind}): call the model once, "
