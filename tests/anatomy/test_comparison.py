@@ -153,3 +153,13 @@ def test_conversions():
     assert plain["a"]["total"] == 16 and plain["b"]["total"] == 20
     assert '"difference": 4' in comparison.to_json() and "| total" in comparison.to_markdown()
     assert "<table>" in comparison._repr_html_() and len(comparison.to_dataframe()) == 5
+
+
+def test_transformers_conv1d_is_a_matrix_and_keras_conv1d_a_convolution():
+    import keras
+    reasons = compare("gpt2", "gpt2-medium").reasons
+    assert "linear weights" in reasons[0] and not any("convolution" in line for line in reasons)
+    small, large = (keras.Sequential([keras.Input((9, 4)), keras.layers.Conv1D(n, 3)])
+                    for n in (2, 5))
+    assert {line.split(": ")[1].split(" (")[0] for line in compare(small, large).reasons} == {
+        "convolution weights", "convolution biases"}
