@@ -16,7 +16,7 @@ from course_lib.anatomy.parameter_table import (
 )
 from ..core.tables import Report, Table
 
-# %% ../../nbs/2_anatomy/06j_comparison.ipynb #d0afb93e
+# %% ../../nbs/2_anatomy/06j_comparison.ipynb #328f1059
 _FAMILIES = (
     (r"^(Depthwise|Separable)?Conv(Transpose)?\d[dD](Transpose)?$|^ConvTranspose", "convolution"),
     (r"^(Linear|Dense|EinsumDense|NonDynamicallyQuantizableLinear)$", "linear"),
@@ -40,7 +40,7 @@ def _plain(text: str, table: Sequence[tuple[str, str]], otherwise: str) -> str:
 def _family(row: ParameterRow) -> str:
     """What a layer is, in the same words for every framework."""
     if row.kind == "Conv1D" and all(len(tensor.shape) < 3 for tensor in row.tensors):
-        return "linear"                          # transformers' name for a matrix, stored transposed
+        return "linear"                     # transformers' name for a matrix, stored transposed
     return _plain(row.kind, _FAMILIES, row.kind)
 
 # %% ../../nbs/2_anatomy/06j_comparison.ipynb #2bc8798f
