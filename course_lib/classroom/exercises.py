@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .student_code import TimeIsUp, Watch, learners_line, sentence
+from .student_code import (
+    TimeIsUp, Watch, equals_anything, learners_line, plain, sentence)
 from ..core.messages import translate
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def number(reference: Callable[[], float], *, misconceptions: tuple[tuple[Any, s
 
     def agrees(answer: Any, random: Any) -> bool:
         if not is_right(answer):
-            raise Wrong(TOO_SMALL if _plain(answer) < _plain(right()) else TOO_LARGE)
+            raise Wrong(TOO_SMALL if plain(answer) < plain(right()) else TOO_LARGE)
         return True
 
     says = f"is a number of {unit}" if unit else "is a number"
@@ -243,7 +244,7 @@ def number(reference: Callable[[], float], *, misconceptions: tuple[tuple[Any, s
 # %% ../../nbs/classroom/exercises.ipynb #67d7db52
 def _is_number(answer: Any, random: Any) -> bool:
     """Whether an answer is one real number; True and False are none."""
-    value = _plain(answer)
+    value = plain(answer)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise Wrong(NOT_A_NUMBER, kind=f"`{type(answer).__name__}`")
     return True
@@ -251,7 +252,7 @@ def _is_number(answer: Any, random: Any) -> bool:
 
 def _is_finite(answer: Any, random: Any) -> bool:
     """Whether a number is neither infinite nor undefined."""
-    value = _plain(answer)
+    value = plain(answer)
     if not isinstance(value, int) and not math.isfinite(value):
         raise Wrong(NOT_FINITE, value=value)
     return True
@@ -259,7 +260,7 @@ def _is_finite(answer: Any, random: Any) -> bool:
 
 def _near(answer: Any, value: Any, tolerance: float) -> bool:
     """Whether two numbers agree; whole ones to the unit, others as floats compute them."""
-    answer, value = _plain(answer), _plain(value)
+    answer, value = plain(answer), plain(value)
     if isinstance(answer, int) and isinstance(value, int):
         return abs(answer - value) <= tolerance
     try:
@@ -267,12 +268,6 @@ def _near(answer: Any, value: Any, tolerance: float) -> bool:
     except OverflowError:  # a whole number beyond what a float can hold
         return False
 
-
-def _plain(value: Any) -> Any:
-    """A number of numpy, torch or Keras as Python's own; anything else as it is."""
-    if getattr(value, "shape", None) != ():
-        return value
-    return value.item() if hasattr(value, "item") else value.numpy().item()
 
 # %% ../../nbs/classroom/exercises.ipynb #182551cf
 def _is_open(answer: Any, depth: int = 5) -> bool:
@@ -299,9 +294,12 @@ class _NotAttempted(BaseException):
     """The learner's function gave back `...`; passes an `except Exception` of a property."""
 
 
+_CALLED = (types.FunctionType, types.MethodType, functools.partial, type(functools.cache(len)))
+
+
 def _guarded(answer: Any, watch: Watch) -> Any:
     """The learner's function under the watch; anything else as it is."""
-    if not isinstance(answer, (types.FunctionType, types.MethodType, functools.partial)):
+    if not isinstance(answer, _CALLED):
         return answer
 
     def call(*arguments: Any, **named: Any) -> Any:
@@ -309,9 +307,17 @@ def _guarded(answer: Any, watch: Watch) -> Any:
         result = watch.run(answer, *map(_copied, arguments), **copies)
         if _is_open(result):
             raise _NotAttempted
+        watch.run(_refuse_nonsense, result)
         wound = isinstance(result, types.GeneratorType)
         return _wound(result, watch) if wound else _guarded(result, watch)
     return functools.update_wrapper(call, answer)
+
+
+def _refuse_nonsense(answer: Any, random: Any = None) -> bool:
+    """Raise `Wrong` if something in an answer claims to be equal to anything."""
+    if (found := equals_anything(answer)) is not None:
+        raise Wrong(UNUSABLE, kind=f"`{type(found).__name__}`", error="`__eq__`")
+    return True
 
 
 def _wound(generator: Iterator[Any], watch: Watch) -> Iterator[Any]:
@@ -426,8 +432,9 @@ def judge(exercise: Exercise, answer: Any, *, seed: int | None = None) -> CheckR
         return CheckResult(exercise, "wrong", (), NOT_CALLED, {
             "variable": exercise.variable, "kind": f"`{type(answer).__name__}`"})
     holding: list[str] = []
+    tests = zip(exercise.properties, _generators(exercise, seed))
     with Watch(exercise.seconds) as watch:
-        for each, random in zip(exercise.properties, _generators(exercise, seed)):
+        for each, random in ((Property("", _refuse_nonsense, ""), None), *tests):
             try:
                 _try(each, answer, random, watch)
             except _NotAttempted:
@@ -461,9 +468,9 @@ def _try(each: Property, answer: Any, random: Any, watch: Watch) -> None:
     try:
         with Watch(watch.seconds + (0 if learners else SLACK)) as outer:
             holds = outer.run(each.holds, guarded, random)
-    except (Wrong, _NotAttempted):
+    except (Wrong, _NotAttempted, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit, TimeIsUp) as error:
+    except BaseException as error:
         raise _explained(error, seen[-1], watch.seconds, each.holds) from error
     if not holds:
         raise Wrong(each.look or each.says)
@@ -471,7 +478,7 @@ def _try(each: Property, answer: Any, random: Any, watch: Watch) -> None:
 
 def _noting(answer: Any, seen: list[Any]) -> Any:
     """The learner's function, which also writes down what it gave back last."""
-    if not isinstance(answer, (types.FunctionType, types.MethodType, functools.partial)):
+    if not isinstance(answer, _CALLED):
         return answer
 
     def call(*arguments: Any, **named: Any) -> Any:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from unittest.mock import ANY
 
 import pytest
 from course_lib.classroom import exercises as mechanism
@@ -81,6 +82,14 @@ def calls_itself(values):
     return calls_itself(values)
 
 
+def raises_from_the_root(values):
+    raise GeneratorExit("enough")
+
+
+def gives_any(values):
+    return ANY
+
+
 def leaves(values):
     sys.exit("enough")
 
@@ -147,6 +156,8 @@ def test_right(answer):
     (sleeps, "stopped after 0.3 s"),
     (calls_itself, "`return calls_itself(values)`): when does it return"),
     (leaves, "`sys.exit(\"enough\")`, asks Python to end (SystemExit)"),
+    (raises_from_the_root, "GeneratorExit: enough, raised by line"),
+    (gives_any, "What came is `_ANY`, and it cannot be used as the task asks (`__eq__`)."),
     (spoils, "Divide by how many values there are."),
     (str, "What came is `type`, and it cannot be used as the task asks"),
 ])

@@ -1,8 +1,12 @@
 """Every exercise of the course, tried on its solution, its stub and its wrong answers."""
 import re
 from dataclasses import replace
+from functools import cache
+from unittest.mock import ANY
 
+import numpy as np
 import pytest
+import torch
 from course_exercises import (CALL, chapters, every, exercise_cells, handed_in, normalised, region,
                               secret, solution, telling_lines)
 from course_lib.classroom.exercises import (TOO_SMALL, Exercise, WrongAnswer, answer_modules,
@@ -45,7 +49,40 @@ def test_wrong_answers_are_at_least_three_and_told_apart(exercise):
     assert all(each.why for each in wrong)
 
 
-JUNK = {"nothing": None, "zero": 0, "minus one": -1, "a word": "gpt2", "infinity": float("inf"),
+class Chameleon:
+    """Equal to whatever it is compared with, and larger and smaller as well."""
+
+    def __eq__(self, other):
+        return True
+
+    def __lt__(self, other):
+        return True
+
+    def __sub__(self, other):
+        return type(self)(0)
+
+    __abs__ = __neg__ = lambda self: type(self)(0)
+    __gt__ = __le__ = __ge__ = __lt__
+    __rsub__ = __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __sub__
+    __hash__ = None
+
+
+class ChameleonInt(Chameleon, int):
+    __hash__ = int.__hash__
+
+
+class ChameleonFloat(Chameleon, float):
+    __hash__ = float.__hash__
+
+
+JUNK = {"equals anything": ANY, "a number that equals any": ChameleonInt(3),
+        "a float that equals any": ChameleonFloat(3), "undefined": float("nan"), "true": True,
+        "numpy's undefined": np.float64("nan"), "a tensor of nothing": torch.zeros(0),
+        "gives what equals anything": lambda *args, **named: ANY,
+        "gives a number that equals any": lambda *args, **named: ChameleonInt(3),
+        "gives a list of them": lambda *args, **named: [ChameleonFloat(3)] * 3,
+        "gives undefined": cache(lambda *args, **named: float("nan")),
+        "nothing": None, "zero": 0, "minus one": -1, "a word": "gpt2", "infinity": float("inf"),
         "an empty list": [], "an empty dictionary": {}, "a pair": (1, 2), "a type": dict,
         "a dictionary of a word": {"A": "B"}, "an object": object(), "a huge number": 10 ** 400,
         "gives nothing": lambda *args, **named: None, "gives zero": lambda *args, **named: 0,
@@ -63,6 +100,71 @@ def test_whatever_is_handed_in_gets_one_sentence(exercise):
         *_, sentence, _ = result.lines()
         assert re.fullmatch(r"✘ \S.*\S", sentence) and len(sentence) < 500, name
         assert not re.search(r"\{\w*\}", sentence) and "Traceback" not in sentence, name
+
+
+def filled(open_answer, value):
+    """A stub's answer, with `value` wherever `...` stands; None for a function."""
+    if isinstance(open_answer, dict):
+        return {key: filled(each, value) for key, each in open_answer.items()}
+    if isinstance(open_answer, (list, tuple)):
+        return type(open_answer)(filled(each, value) for each in open_answer)
+    return value if open_answer is ... else None
+
+
+@CHAPTER
+def test_what_equals_anything_is_no_answer_wherever_it_stands(chapter):
+    words = [type("Word", (Chameleon, str), {"__hash__": str.__hash__})(word)
+             for word in ("same", "hidden", "weighted")]
+    for (_, _, source), each in zip(exercise_cells(chapter), every(chapter)):
+        for odd in (ANY, ChameleonInt(2), *words):
+            answer = filled(handed_in(each, region(source)[0]), odd)
+            assert judge(each, answer, seed=0).state == "wrong", each.name
+
+
+def named(name):
+    """One exercise of the course."""
+    return next(each for each in every() if each.name == name)
+
+
+KINDS = {"float": float, "numpy": np.int64, "torch": torch.tensor, "array": np.array}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("name", ["lenet5_by_hand", "vgg16_pooled", "finer_experts", "lora_ranks"])
+def test_a_right_number_passes_whoever_made_it(name, kind):
+    right = solution(named(name))
+    given = [[kind(each) for each in right]] if isinstance(right, tuple) else [kind(right)]
+    if isinstance(right, tuple) and kind in (torch.tensor, np.array):
+        given.append(kind(right))
+    for answer in given:
+        assert judge(named(name), answer).state == "right", answer
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("name", ["llama_block", "my_counter", "llama_by_hand"])
+def test_a_right_function_passes_whatever_kind_of_number_it_gives(name, kind):
+    right = solution(named(name))
+
+    def given(*arguments):
+        found = right(*arguments)
+        return list(map(kind, found)) if isinstance(found, (tuple, list)) else kind(found)
+    assert judge(named(name), given).state == "right"
+
+
+def test_a_counter_may_ask_each_module_for_its_own_parameters():
+    def walks(model):
+        own = {each for module in model.modules() for each in module.parameters(recurse=False)}
+        return sum(each.numel() for each in own), sum(
+            each.numel() for each in own if each.requires_grad)
+    assert judge(named("my_counter"), walks).state == "right"
+
+
+def test_a_counter_that_empties_the_network_is_wrong():
+    def empties(model):
+        model._modules.clear()
+        model._parameters.clear()
+        return 0, 0
+    assert judge(named("my_counter"), empties).state == "wrong"
 
 
 @CHAPTER

@@ -3,9 +3,14 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
+from unittest.mock import ANY
 
+import numpy as np
 import pytest
-from course_lib.classroom.student_code import (_ALARM, TimeIsUp, Watch, learners_line, sentence)
+import torch
+from course_lib.classroom.student_code import (_ALARM, TimeIsUp, Watch, equals_anything,
+                                               learners_line, plain, sentence)
 
 # Learners' code, as they write it; `stop` is never set, it only keeps a failing test from hanging.
 STUBBORN = {
@@ -173,3 +178,61 @@ def test_an_exception_becomes_one_sentence(source, said):
     template, values = sentence(caught(source), seconds=10)
     text = template.format(**values)
     assert said in text and len(text) < 300 and "\n" not in text
+
+
+# ------------------------------------------------------------ what comes back is what it says
+
+class Pliant(float):
+    """Equal to every number and to every text, and 0 away from both."""
+
+    def __eq__(self, other):
+        return isinstance(other, (int, float, str))
+
+    def __sub__(self, other):
+        return 0.0
+
+    __hash__ = None
+
+
+class Crowd(list):
+    """A list that is equal to any other."""
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("answer", [
+    ANY, Pliant(2), Crowd([1]), [1, ANY], {"a": {"b": (1, Pliant(2))}}, (1, [[ANY]])],
+    ids=repr)
+def test_what_equals_anything_is_found_wherever_it_stands(answer):
+    assert equals_anything(answer) is not None
+
+
+@pytest.mark.parametrize("answer", [
+    None, 0, 0.5, True, "same", float("nan"), 10 ** 400, [], {"a": (1, 2)}, Fraction(1, 3),
+    np.float32(0.5), np.float32("inf"), np.zeros(3), np.array("text"), np.array([object()]),
+    torch.tensor(0.5, dtype=torch.float16), torch.zeros(2, 2), torch.tensor(3), torch.zeros(0),
+    torch.tensor(True), torch.nn.Linear(2, 2), dict, len], ids=repr)
+def test_what_can_be_a_right_answer_is_not_taken_for_it(answer):
+    assert equals_anything(answer) is None
+    assert equals_anything([answer, {"a": answer}]) is None
+
+
+def test_an_answer_that_holds_itself_is_looked_at_once():
+    round_about = [1]
+    round_about.append(round_about)
+    assert equals_anything(round_about) is None
+
+
+@pytest.mark.parametrize("value, number", [
+    (3, 3), (np.int64(3), 3), (np.float64(0.5), 0.5), (torch.tensor(3), 3), (np.array(0.5), 0.5),
+    (Pliant(2), 2.0), (True, True), (np.bool_(True), True)])
+def test_a_number_is_pythons_own_whoever_made_it(value, number):
+    assert (plain(value), type(plain(value))) == (number, type(number))
+
+
+def test_what_is_no_single_number_stays():
+    several = np.zeros(1)
+    assert plain(several) is several and plain("3") == "3" and plain(None) is None

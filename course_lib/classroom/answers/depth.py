@@ -13,6 +13,7 @@ from typing import Any
 
 from ...anatomy.depth import LayerGraph, measure_depth, path_lengths
 from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer
+from ..student_code import plain
 from ...core.frameworks import is_torch_module
 
 # %% ../../../nbs/classroom/answers/05_depth.ipynb #74bec3b8
@@ -23,9 +24,8 @@ def _report(name: str) -> Any:
 
 
 def _is_whole(value: Any) -> bool:
-    """A whole number; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
+    """A whole number, of torch and numpy too; True and False are none."""
+    return isinstance(plain(value), Integral) and not isinstance(plain(value), bool)
 
 
 def _slip(right: dict[str, Any], **wrong: Any) -> Any:

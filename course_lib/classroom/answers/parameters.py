@@ -5,11 +5,13 @@ __all__ = ['WHAT_GROWS', 'LENET5_BY_HAND', 'VGG16_POOLED', 'LLAMA_BLOCK', 'LORA_
            'EXERCISES', 'LESSON']
 
 # %% ../../../nbs/classroom/answers/06_parameters.ipynb #189e36bc
+from copy import deepcopy
 from functools import cache
-from numbers import Integral
+from numbers import Real
 
 from ..exercises import (
     Exercise, Lesson, Property, Wrong, WrongAnswer, number)
+from ..student_code import plain
 
 # %% ../../../nbs/classroom/answers/06_parameters.ipynb #9ddef32d
 def _none_of(wrong_answers):
@@ -19,9 +21,14 @@ def _none_of(wrong_answers):
 
 
 def _is_pair(answer):
-    """Whether what came is two whole numbers."""
-    return isinstance(answer, (tuple, list)) and len(answer) == 2 and all(
-        isinstance(each, Integral) for each in answer)
+    """Whether what came is two whole numbers, in a tuple, a list or an array."""
+    pair = isinstance(answer, (tuple, list)) or hasattr(answer, "shape")
+    return pair and len(answer) == 2 and all(_is_whole(plain(each)) for each in answer)
+
+
+def _is_whole(value):
+    """Whether a number is whole, as 2 and 2.0 are; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0
 
 # %% ../../../nbs/classroom/answers/06_parameters.ipynb #a3e739ce
 @cache
@@ -452,18 +459,19 @@ def _counts(*traps, part=slice(None)):
     """Whether the counter is right on fresh networks with these traps; `part` 0 is the total."""
     def holds(answer, rng):
         networks = [_network(rng, *traps) for _ in range(3)]
-        return all(tuple(answer(network))[part] == _distinct(network)[part]
+        return all(tuple(answer(deepcopy(network)))[part] == _distinct(network)[part]
                    for network in networks)
     return holds
 
 
 def _walks_itself(answer, rng):
-    """Whether the counter leaves alone the method that would do its work."""
+    """Whether the counter leaves alone the method that finds the distinct tensors of a model."""
     network, used = _network(rng, "tied"), []
 
     def watched(method):
         def call(*args, **options):
-            used.append(method)
+            if False not in (*args, *options.values()):  # recurse=False: the module's own alone
+                used.append(method)
             return method(*args, **options)
         return call
     network.parameters = watched(network.parameters)

@@ -7,11 +7,13 @@ __all__ = ['LESSON', 'EXERCISES']
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
+from numbers import Real
 from typing import Any
 
 from ...anatomy.parameters import count_parameters
 from ...anatomy.roles import role_shares
 from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer, number
+from ..student_code import plain
 
 _CHAPTER = "07_layer_roles"
 _ROLES = ("input", "hidden", "output")
@@ -118,8 +120,10 @@ def _role_agrees(role: str, slips: Callable[..., dict[str, int]]) -> Callable[[A
 
 def _gives_three(answer: Any, random: Any) -> bool:
     found = answer(64, 2, 200, 32, 1000)
-    return isinstance(found, (tuple, list)) and len(found) == 3 and all(
-        isinstance(each, int) and not isinstance(each, bool) for each in found)
+    three = isinstance(found, (tuple, list)) or hasattr(found, "shape")
+    return three and len(found) == 3 and all(
+        isinstance(each, Real) and not isinstance(each, bool) and each % 1 == 0
+        for each in map(plain, found))
 
 # %% ../../../nbs/classroom/answers/07_layer_roles.ipynb #431036d7
 _NOT_THREE = "The function should return three whole numbers: input, hidden, output."
@@ -265,8 +269,8 @@ def _solves(answer: Any, random: Any) -> bool:
 
 
 def _is_width(answer: Any, random: Any) -> bool:
-    found = answer(50_000, 12)
-    return not isinstance(found, bool) and isinstance(found, (int, float)) and found > 0
+    found = plain(answer(50_000, 12))
+    return not isinstance(found, bool) and isinstance(found, Real) and float(found) > 0
 
 
 def _moves(answer: Any, random: Any) -> bool:
@@ -583,8 +587,11 @@ def _keeps_rest(answer: Any, random: Any) -> bool:
     adapted = answer(net, x, y)
     if not isinstance(adapted, torch.nn.Module):
         raise Wrong(_NO_MODULE)
-    for name, tensor in adapted.named_parameters():
-        if not name.startswith("embed.") and not torch.equal(tensor, before[name]):
+    after = dict(adapted.named_parameters())
+    for name in {**before, **after}:
+        kept = name in before and name in after and (
+            name.startswith("embed.") or torch.equal(after[name], before[name]))
+        if not kept:
             raise Wrong(_TOUCHED, name=f"`{name}`")
     return True
 
