@@ -58,11 +58,11 @@ def _family(layer: Any, families: Mapping[str, str], package: str) -> str | None
     return next((families[each.__name__] for each in type(layer).__mro__
                  if each.__module__.startswith(package) and each.__name__ in families), None)
 
-# %% ../../nbs/1_foundations/03a_parity.ipynb #f5252fad
+# %% ../../nbs/1_foundations/03a_parity.ipynb #7f692ad5
 def _torch_parts(module: Any, name: str = "") -> Iterator[_Part]:
     """The layers of a torch model that own weights, in order of registration."""
     family = _family(module, _TORCH, "torch.nn")
-    kind, shown = type(module).__name__, name or "the model itself"
+    kind, shown = type(module).__name__, name or type(module).__name__
     own = {**module._parameters, **module._buffers}
     own = {key: value for key, value in own.items() if value is not None}
     if any(hasattr(value, "materialize") or value.is_meta for value in own.values()):
@@ -356,8 +356,8 @@ def _pads_alike(ours: Any, theirs: Any, rank: int) -> bool:
     return set(_sizes(ours.stride, rank)) == {1} and [2 * each for each in
                                                       _sizes(padding, rank)] == total
 
-# %% ../../nbs/1_foundations/03a_parity.ipynb #3c516ee5
-@dataclass(frozen=True)
+# %% ../../nbs/1_foundations/03a_parity.ipynb #8f41a5d1
+@dataclass(frozen=True, repr=False)
 class CopyReport(Report):
     """What was copied from where to where.
 
