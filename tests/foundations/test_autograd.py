@@ -11,8 +11,12 @@ BROADCAST = [((5, 3), (3,)), ((5, 3), (5, 1)), ((5, 3), (1, 3)), ((5, 3), ()), (
              ((2, 4, 3), (4, 1)), ((1,), (4, 2)), ((5, 1), (1, 3))]
 BINARY = {"add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply": lambda a, b: a * b,
           "divide": lambda a, b: a / b}
+OPERATIONS = [lambda a, b: a + b, lambda a, b: a * b * 0.3, lambda a, b: a - b,
+              lambda a, b: a.tanh(), lambda a, b: (a * 0.1).exp(), lambda a, b: a.relu() * 0.5,
+              lambda a, b: a / (b * b + 1.0)]
 UNARY = {"exp": lambda x: x.exp(), "log": lambda x: (x * x + 0.1).log(), "tanh": lambda x: x.tanh(),
-         "relu": lambda x: x.relu(), "power": lambda x: (x * x + 1.0) ** -1.5, "negate": lambda x: -x,
+         "relu": lambda x: x.relu(), "power": lambda x: (x * x + 1.0) ** -1.5,
+         "negate": lambda x: -x,
          "from a number": lambda x: 3.0 - x, "by a number": lambda x: 2.0 / (x * x + 1.0),
          "rows": lambda x: x.sum(0), "columns": lambda x: x.sum(1), "mean": lambda x: x.mean(),
          "part": lambda x: x[1:, [0, 0, 2]], "twice": lambda x: x * x + x}
@@ -78,9 +82,7 @@ def test_random_graphs_with_shared_parts(seed):
         made = list(inputs)
         for kind, first, second in steps:
             a, b = made[first % len(made)], made[second % len(made)]
-            made.append([lambda: a + b, lambda: a * b * 0.3, lambda: a - b, lambda: a.tanh(),
-                         lambda: (a * 0.1).exp(), lambda: a.relu() * 0.5,
-                         lambda: a / (b * b + 1.0)][kind % 7]())
+            made.append(OPERATIONS[kind % len(OPERATIONS)](a, b))
         return sum(made[-4:], made[0])
 
     rng = np.random.default_rng(100 + seed)
