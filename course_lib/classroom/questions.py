@@ -54,7 +54,8 @@ def questions(chapter: str | None = None) -> list[dict[str, Any]]:
     """
     files = _files()
     if chapter is not None and chapter not in files:
-        raise ValueError(f"chapter {chapter!r} has no quiz; these have one: {', '.join(files)}")
+        raise ValueError(translate("chapter {chapter} has no quiz; these have one: {files}",
+                                   chapter=repr(chapter), files=", ".join(files)))
     chosen = [files[chapter]] if chapter else files.values()
     loaded = [json.loads(path.read_text(encoding="utf-8")) for path in chosen]
     return [{**question, "chapter": quiz["chapter"]} for quiz in loaded

@@ -45,8 +45,9 @@ def answer(name: str, value: Any) -> Verdict:
     found = {question["name"]: question for question in questions()}
     if name not in found:
         near = get_close_matches(str(name), found, 1)
-        hint = f"; do you mean {near[0]!r}?" if near else ": a quiz prints the names of its own"
-        raise ValueError(f"no question is named {name!r}{hint}")
+        hint = (translate("; do you mean {near}?", near=repr(near[0])) if near
+                else translate(": a quiz prints the names of its own"))
+        raise ValueError(translate("no question is named {name}{hint}", name=repr(name), hint=hint))
     return _attempt(found[name], value)
 
 

@@ -146,6 +146,9 @@ def _find(text: str, name: str) -> str | None:
     return None
 
 
+_CODE = re.compile(r"`[^`]*`")  # what a learner wrote there is nobody's label
+
+
 def translate(text: str, **values: Any) -> str:
     """A text in the reader's language, filled with values.
 
@@ -171,8 +174,9 @@ def translate(text: str, **values: Any) -> str:
     if name == "en":
         return _fill(text, values) if values else text
     if values:
-        shown = {key: _look_up(value, name) if isinstance(value, str) else value
-                 for key, value in values.items()}
+        code = {hole[1] for span in _CODE.findall(text) for hole in _HOLE.finditer(span)}
+        shown = {key: _look_up(value, name) if isinstance(value, str) and key not in code
+                 else value for key, value in values.items()}
         return _fill(_catalogue(name).get(text, text), shown)
     return _look_up(text, name) if isinstance(text, str) else text
 

@@ -320,7 +320,7 @@ def test_a_mistyped_name_is_put_right(squares):
 
 
 def test_a_chapter_without_a_quiz():
-    with pytest.raises(ValueError, match="chapter '99' has no quiz; these have one: 05_depth"):
+    with pytest.raises(ValueError, match="chapter '99' has no quiz; these have one: .*05_depth"):
         quiz("99")
 
 
@@ -495,6 +495,17 @@ def test_a_quiz_in_chinese(chinese):
     _, found = page(SIDES)
     assert "第 1 题，共 1 题" in found["HTMLMath"][0].value
     assert lettered(SIDES) == english, "letters mean the same in both languages"
+
+
+def test_a_slip_in_a_name_is_answered_in_the_readers_language():
+    set_language("zh")
+    try:
+        with pytest.raises(ValueError, match="没有名为 'parameters_q_linea' 的题目；你是指"):
+            answer("parameters_q_linea", "1")
+        with pytest.raises(ValueError, match="章节 '09_nowhere' 没有测验"):
+            questions("09_nowhere")
+    finally:
+        set_language(None)
 
 
 def test_all_of_its_words_are_there_to_be_translated():

@@ -95,6 +95,12 @@ def test_values(chinese):
     assert messages.translate("unknown {n:,}", n=1234) == "unknown 1,234"
 
 
+def test_what_stands_in_a_code_span_is_the_learners_own(chinese):
+    told = messages.translate("`{code}` has another {what}, and so has `f({code}, 1)`",
+                              code="layers", what="role")
+    assert told == "`layers` has another 角色, and so has `f(layers, 1)`"
+
+
 def test_english_needs_no_catalogue(environment):
     environment.setattr(messages, "_catalogue", lambda name: pytest.fail("read"))
     assert messages.translate("12 layers") == "12 layers"
