@@ -263,7 +263,7 @@ def equals_anything(value: Any, depth: int = 5) -> Any:
     return None
 
 
-_STRANGERS = object(), "no answer", -(10 ** 30) - 7, -8765432109.5
+_STRANGERS = object(), "~", -(10 ** 30) - 7, -8765432109.5
 
 
 def _agree(one: Any, other: Any) -> bool:
