@@ -392,7 +392,7 @@ class CopyReport(Report):
         return {"layers": [list(row) for row in self.layers], "settings": list(self.settings),
                 "count": self.count}
 
-# %% ../../nbs/1_foundations/03a_parity.ipynb #4b69ae31
+# %% ../../nbs/1_foundations/03a_parity.ipynb #992462dd
 def _pairs(torch_model: Any, keras_model: Any) -> list[tuple[_Part, _Part]]:
     """The layers of both models, one beside the other."""
     rules, pairs, previous = _rules(), [], None
@@ -417,7 +417,6 @@ def _check_fit(ours: _Part, theirs: _Part, arrays: Arrays, wanted: Mapping[str, 
     """Raise where what was converted is not what the other side keeps."""
     for name in [*wanted, *arrays]:
         if name not in arrays or name not in wanted:
-            has, lacks = ("the other", "that one") if name not in arrays else ("one", "the other")
             raise ValueError(f"torch's {ours} does not fit Keras's {theirs}: only one of them has "
                              f"what {name} stands for: nothing was copied")
         if tuple(arrays[name].shape) != tuple(wanted[name].shape):
