@@ -16,7 +16,9 @@ from test_readme import console_examples, python_examples
 from course_lib.classroom import chinese, terms, translation
 
 PO = ROOT / "nbs" / "locale" / translation.LANGUAGE
-CHAPTERS = ["2_anatomy/05_depth", "2_anatomy/06_parameters", "2_anatomy/07_layer_roles"]
+NOTEBOOKS = (ROOT / "nbs").glob("[1-7]_*/*.ipynb")
+CHAPTERS = sorted(f"{path.parent.name}/{path.stem}" for path in NOTEBOOKS
+                  if re.match(r"\d\d_", path.name))
 READ = ["index", *CHAPTERS, "appendices/glossary"]  # two of these are run at each call
 COMPLETE = ["messages", *READ, *(f"classroom/answers/{name.split('/')[1]}" for name in CHAPTERS)]
 LINK = re.compile(r"\]\(([^()\s]+)\)")
