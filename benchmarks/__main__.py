@@ -27,6 +27,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_
          "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 MEASURED = {"torch": ("ResNet-50", "BERT-base", "GPT-2 (tied head)", "Llama-3-8B"),
             "keras": ("Keras ResNet50",)}
+RUNS, RUNNER_ALLOWED = ((2, 150), (8, 150), (32, 150)), 1.3  # depth and steps; times the bare loop
 NAMES = (("params", "llama-3.1-405b", 1, 300), ("params", "deepseek-v3", 1, 300),
          ("depth", "llama-3.1-405b", 5, None))  # question, name, seconds and megabytes allowed
 
@@ -178,6 +179,27 @@ def names():
     return missed
 
 
+def runner():
+    """The runner of experiments beside the bare PyTorch loop, in one process, progress on."""
+    found = [measure("runner", str(depth), str(steps)) for depth, steps in RUNS]
+    whole = {name: sum(seconds[name] for seconds in found) for name in found[0]}
+    labels = [*((depth, steps) for depth, steps in RUNS), ("together", "")]
+    rows = [[*label, f"{seconds['bare']:.2f} s", f"{seconds['runner']:.2f} s",
+             f"{seconds['runner'] / seconds['bare']:.2f}×"]
+            for label, seconds in zip(labels, [*found, whole])]
+    slow = whole["runner"] > RUNNER_ALLOWED * whole["bare"]
+    missed = [f"runner: {rows[-1][-1]} the bare loop"] if slow else []
+    store("runner", "The runner of experiments beside the bare loop",
+          "Five seeds of one setting of chapter 08, one process, progress on, an empty cache: "
+          "`run_experiments(train_once, …)`, which also measures accuracies, gradients and times "
+          "and writes a file for each run, and the same training as a bare PyTorch loop. They take "
+          "turns in one process; the fastest of five turns each. Together they may take "
+          f"{RUNNER_ALLOWED}× as long; a run of a shallow network is so short that its own "
+          "bookkeeping, some milliseconds and a file on disk, shows more.",
+          Table(["depth", "steps", "bare loop", "runner", "ratio"], rows))
+    return missed
+
+
 def sweep():
     """Every architecture of transformers; its own script writes the tables."""
     command = [sys.executable, str(ROOT / "benchmarks" / "sweep.py")]
@@ -186,7 +208,7 @@ def sweep():
 
 
 PARTS = {"correctness": correctness, "speed": speed, "memory": memory, "names": names,
-         "sweep": sweep}
+         "runner": runner, "sweep": sweep}
 
 
 def main(arguments=None):

@@ -137,11 +137,47 @@ def by_name(question, name):
             "values": {key: values[key] for key in shown}}
 
 
+def bare_loop(depth, steps, seed):
+    """What a reader would write: a network, its data in memory, and the plain loop."""
+    import torch
+    from course_lib.anatomy.depth_experiments import build_network, training_set
+    torch.manual_seed(seed)
+    inputs, labels, _ = training_set("digits", None, 0.0, seed)
+    model = build_network(depth)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, fused=True)
+    for _ in range(steps):
+        chosen = torch.randint(len(inputs), (64,))
+        loss = torch.nn.functional.cross_entropy(model(inputs[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def runner(depth, steps, seeds=5, turns=5):
+    """Seconds of the bare loop and of the runner: one process, progress on, nothing kept yet."""
+    import tempfile
+    from course_lib.anatomy.depth_experiments import train_once
+    from course_lib.core.experiments import run_experiments
+    depth, steps, found = int(depth), int(steps), {"bare": [], "runner": []}
+    for _ in range(turns + 1):                              # the first turn warms up
+        started = time.perf_counter()
+        for seed in range(seeds):
+            bare_loop(depth, steps, seed)
+        found["bare"].append(time.perf_counter() - started)
+        with tempfile.TemporaryDirectory() as cache:
+            started = time.perf_counter()
+            run_experiments(train_once, [{"depth": depth, "steps": steps}], seeds=range(seeds),
+                            processes=1, cache=cache, progress=True)
+            found["runner"].append(time.perf_counter() - started)
+    return {name: min(seconds[1:]) for name, seconds in found.items()}
+
+
 def main(task, *arguments):
     """Run one measurement."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    tasks = {"correctness": correctness, "speed": speed, "memory": memory, "by_name": by_name}
+    tasks = {"correctness": correctness, "speed": speed, "memory": memory, "by_name": by_name,
+             "runner": runner}
     print(json.dumps(tasks[task](*arguments)))
 
 
