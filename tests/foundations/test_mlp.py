@@ -156,7 +156,8 @@ def test_training_takes_the_steps_of_torchs_sgd():
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
-        logits = torch.relu(torch.tensor(inputs) @ weights[0] + weights[1]) @ weights[2] + weights[3]
+        hidden = torch.relu(torch.tensor(inputs) @ weights[0] + weights[1])
+        logits = hidden @ weights[2] + weights[3]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
         loss.backward()
         optimizer.step()

@@ -29,6 +29,11 @@ _COUNTS = {"lstm": (4 * (16 * 16 + 16 * 16 + 2 * 16), 4 * (16 * 16 + 16 * 16 + 1
            "bare": (4 * (16 * 16 + 16 * 16),) * 2}
 
 
+def _guess_holds(key, answer, rng):
+    """Whether the guess for one pair is what counting says."""
+    return answer[key] == _more(key)
+
+
 def _more(key):
     """The right guess, from the two counts."""
     ours, theirs = _COUNTS[key]
@@ -61,7 +66,7 @@ WHO_HAS_MORE = Exercise(
         Property("has no other guesses than torch, keras and same",
                  lambda answer, rng: set(map(str, answer.values())) <= {"torch", "keras", "same"},
                  "Each guess is one of the strings \"torch\", \"keras\" and \"same\"."),
-        *(Property("", lambda answer, rng, key=key: answer[key] == _more(key), look)
+        *(Property("", partial(_guess_holds, key), look)
           for key, look in _LOOKS.items()),
         Property("agrees with the counts of both frameworks", lambda answer, rng: True, "")),
     hints=("Write down the arrays that each layer keeps. Which of them are trained?",
@@ -151,7 +156,8 @@ _LSTM_WRONG = (
                 "each step, and what stands in each?",
                 "Three gates are remembered, and the new content is forgotten."),
     WrongAnswer("every level reads the input",
-                lambda: lambda *sizes: _lstm_formula(*sizes, reads=sizes[0]),
+                lambda: lambda *sizes: _lstm_formula(  # type: ignore[misc]
+                    *sizes, reads=sizes[0]),
                 "One level is right, several are not. What does the second level read?",
                 "A formula for one level is multiplied by the number of levels."))
 
