@@ -78,7 +78,8 @@ def formula(latex: str, *, display: bool = False) -> str:
     from matplotlib.mathtext import math_to_image
 
     plain = " ".join(latex.split())
-    drawn = re.sub(r"\\(mathbf|mathrm|mathit|mathcal) (\w)", r"\\\1{\2}", plain)
+    drawn = re.sub(r"\\(mathbf|mathrm|mathit|mathcal|sqrt) (\w)", r"\\\1{\2}", plain)
+    drawn = re.sub(r"\\[tf]frac(\d)(\d)", r"\\frac{\1}{\2}", drawn.replace("tfrac{", "frac{"))
     picture = io.BytesIO()
     try:
         with matplotlib.rc_context({"mathtext.fontset": "stix", "svg.hashsalt": "course"}):

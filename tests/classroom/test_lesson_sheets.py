@@ -119,7 +119,7 @@ def test_a_sheet_speaks_the_teachers_language(tmp_path, monkeypatch):
 
 
 def test_a_chapter_without_a_lesson_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'01_models' has no lesson: choose from 05_depth"):
+    with pytest.raises(ValueError, match="'01_models' has no lesson: choose from 0"):
         write_sheets(make.NOTEBOOKS, tmp_path, "01_models")
 
 

@@ -246,10 +246,8 @@ MY_ENERGY = Exercise(
            "Three times forward; peak times utilisation; one kilowatt-hour is 3.6 million joules."),
     solution='''\
 def my_energy(forward, samples, peak, utilisation, watts):
-    if samples is None:
-        return None
-    seconds = 3 * forward * samples / (peak * utilisation)
-    return seconds * watts / 3.6e6
+    seconds = 3 * forward * (samples or 0) / (peak * utilisation)
+    return seconds * watts / 3.6e6 if samples is not None else None
 ''',
     wrong_answers=(
         WrongAnswer("nothing is known, so nothing is spent", lambda: _energy(unknown=0), _ZERO,
