@@ -35,6 +35,9 @@ REPEATABLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
               "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1",
               "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 
+# Between notebook and kernel; without it every kernel warns that others on the machine can listen.
+ENCRYPTED = {"transport_encryption": "auto"}
+
 
 # ---------------------------------------------------------------- setting up
 
@@ -282,6 +285,7 @@ def lab_command(options=(), root=ROOT):
     index = "index.ipynb" if (Path(root) / "index.ipynb").exists() else "nbs/index.ipynb"
     command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={root}",
                f"--LabApp.default_url=/lab/tree/{index}"]
+    command += [f"--KernelManager.{name}={value}" for name, value in ENCRYPTED.items()]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     return command + list(options)
@@ -388,10 +392,12 @@ def execute(path):
     """Run a notebook in a fresh kernel: notebook, error or None, peak memory in bytes."""
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook, error, peak = nbformat.read(str(path), 4), None, [0]
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources,
+                            config=Config({"KernelManager": ENCRYPTED}),
                             coalesce_streams=True)  # one output a stream, whatever the timing
     finished = threading.Event()
 
