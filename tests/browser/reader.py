@@ -83,7 +83,8 @@ def is_blank(figure):
     kind, _, content = figure.partition(";base64,")
     if kind != "data:image/png":
         return False
-    extremes = Image.open(io.BytesIO(base64.b64decode(content))).getextrema()
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    extremes = picture.convert("RGB").getextrema()
     return all(low == high for low, high in extremes)
 
 
@@ -147,23 +148,38 @@ class Reader:
         outputs = self.explorer().locator(".jp-OutputArea")
         return set(outputs.locator("table").all_inner_texts()), set(outputs.evaluate_all(FIGURES))
 
-    def move_slider(self, seconds=60):
-        """Push the explorer's first slider one step; wait for table and figure to follow."""
-        tables, figures = self.look()
-        assert tables and figures, "the explorer shows no table or no figure before it is moved"
-        handle = self.explorer().locator(SLIDER).first
-        handle.scroll_into_view_if_needed()
-        handle.focus()
-        handle.press("ArrowRight")
+    def turn(self, name, control, seconds=60, must_move="table or figure"):
+        """Push a slider one step, or choose the next option; wait until the output follows."""
+        before = self.look()
+        control.scroll_into_view_if_needed()
+        if control.evaluate("each => each.tagName") == "SELECT":
+            control.select_option(index=1)
+        else:
+            control.focus()
+            control.press("ArrowRight")
 
         def followed():
             now = self.look()
             self.page.wait_for_timeout(500)  # one output may be there before the other
-            moved = now[0] != tables and now[1] != figures
-            return moved and all(now) and now == self.look() and not any(map(is_blank, now[1]))
+            moved = [new != old for new, old in zip(now, before)]
+            enough = all(moved) if must_move == "table and figure" else any(moved)
+            return enough and now == self.look() and not any(map(is_blank, now[1]))
 
-        wait_for(followed, seconds, "table and figure to change")
+        wait_for(followed, seconds, f"{must_move} to change, as {name!r} was moved")
         assert not self.errors(), self.errors()[0][:2000]
+
+    def controls(self):
+        """Name and handle of every slider and every list of options of the explorer."""
+        rows = self.explorer().locator(".widget-inline-hbox").all()
+        found = [(row.locator(".widget-label").first.text_content(),
+                  row.locator(".noUi-handle, select:not([multiple])")) for row in rows]
+        return {name: handle.first for name, handle in found if handle.count()}
+
+    def move_slider(self, seconds=60):
+        """Push the explorer's first slider one step; wait for table and figure to follow."""
+        assert all(self.look()), "the explorer shows no table or no figure before it is moved"
+        self.turn("the slider", self.explorer().locator(SLIDER).first, seconds, "table and figure")
+        assert all(self.look()), "the explorer lost its table or its figure"
 
     def photograph(self, path):
         """A picture to look at."""
