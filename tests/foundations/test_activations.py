@@ -99,3 +99,29 @@ def test_relu_has_slope_zero_at_zero():
 def test_an_unknown_name_gets_one_sentence():
     with pytest.raises(ValueError, match="activation must be one of identity, .* not 'swish'"):
         activation("swish")
+
+
+@pytest.mark.parametrize("name, limits, slopes", [
+    ("sigmoid", (0, 1), (0, 0)), ("tanh", (-1, 1), (0, 0)), ("relu", (0, np.inf), (0, 1)),
+    ("gelu", (0, np.inf), (0, 1))])
+def test_limits_at_infinity(name, limits, slopes):
+    """The limits of the formulas; no infinity times 0, and no warning."""
+    found = ACTIVATIONS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tuple(found.function([-np.inf, np.inf])) == limits
+        assert tuple(found.derivative([-np.inf, np.inf])) == slopes
+        assert tuple(found.derivative([-1e200, 1e200])) == slopes
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("wrong", [None, "3", [[1.0], [1.0, 2.0]], 1j, {}, [None]], ids=repr)
+def test_what_is_no_number_gets_one_sentence(name, wrong):
+    for each in (ACTIVATIONS[name].function, ACTIVATIONS[name].derivative):
+        with pytest.raises(TypeError, match="^x must be a number or an array of numbers"):
+            each(wrong)
+
+
+def test_a_name_of_another_type_gets_one_sentence():
+    with pytest.raises(ValueError, match="activation must be one of"):
+        activation(["relu"])

@@ -122,3 +122,69 @@ def test_inputs_keep_their_data():
 def test_backward_starts_at_one_number():
     with pytest.raises(ValueError, match=r"single number.*\(2, 3\)"):
         Value(np.ones((2, 3))).backward()
+
+
+def test_infinite_data_do_not_spoil_gradients():
+    """A class that is masked out has the gradient 0, as in torch, and not NaN."""
+    for expression in (lambda x: x.exp(), lambda x: x.exp().sum(1).log(), lambda x: x[:, [1, 2]]):
+        assert_same(expression, np.array([[-np.inf, 0.0, 1.0], [2.0, -np.inf, 0.5]]))
+
+
+@pytest.mark.parametrize("call, error, said", [
+    (lambda: Value(None), TypeError, "data must be a number or an array"),
+    (lambda: Value("3"), TypeError, "data must be a number or an array"),
+    (lambda: Value([[1.0], [1.0, 2.0]]), TypeError, "rows of one length"),
+    (lambda: Value(1.0) + "a", TypeError, "data must be a number or an array"),
+    (lambda: Value([1.0, 2.0]) ** Value(2.0), TypeError, "exponent must be a plain number"),
+    (lambda: Value([1.0, 2.0]) @ Value(np.ones((2, 2))), ValueError, r"\(2,\) @ \(2, 2\)"),
+    (lambda: Value(np.ones((2, 2, 2))) @ np.ones((2, 2)), ValueError, r"\(B, I\) @ \(I, O\)"),
+    (lambda: Value(np.ones((2, 3))) @ np.ones((2, 3)), ValueError, r"\(2, 3\) @ \(2, 3\)")])
+def test_bad_input_gets_one_sentence(call, error, said):
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_a_value_prints_its_numbers():
+    assert repr(Value([1.0, 2.0])) == "Value([1. 2.])"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_of_a_network_are_those_of_the_numpy_one(seed):
+    from course_lib.foundations.mlp import MLP, cross_entropy
+    rng = np.random.default_rng(seed)
+    network, x, labels = MLP([5, 7, 3], seed=seed), rng.normal(size=(6, 5)), rng.integers(0, 3, 6)
+    expected = network.backward(cross_entropy(network.forward(x), labels)[1])
+    W, b, V, c = weights = [Value(each) for each in network.parameters()]
+    logits = (x @ W + b).relu() @ V + c
+    (logits.exp().sum(1).log() - logits[np.arange(6), labels]).mean().backward()
+    for each, gradient in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(each.grad, gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_learns_to_read_digits_along_the_path_of_torch(seed):
+    """Forty steps on the digits: the losses are torch's, and go down."""
+    from course_lib.core.datasets import load_images
+    digits = load_images("digits")
+    x, labels = digits.train_images[:300].reshape(-1, 64) / 255, digits.train_labels[:300]
+    rng = np.random.default_rng(seed)
+    start = [rng.normal(size=shape) / 8 for shape in ((64, 16), (16,), (16, 10), (10,))]
+    mine = [Value(each.copy()) for each in start]
+    theirs = [torch.tensor(each, requires_grad=True) for each in start]
+    losses = []
+    for _ in range(40):
+        W, b, V, c = mine
+        logits = (x @ W + b).relu() @ V + c
+        loss = (logits.exp().sum(1).log() - logits[np.arange(300), labels]).mean()
+        loss.backward()
+        W, b, V, c = theirs
+        expected = torch.nn.functional.cross_entropy(
+            (torch.tensor(x) @ W + b).relu() @ V + c, torch.tensor(labels).long())
+        expected.backward()
+        for one, other in zip(mine, theirs, strict=True):
+            one.data -= 0.5 * one.grad
+            other.data -= 0.5 * other.grad
+            other.grad = None
+        losses.append((float(loss.data), float(expected)))
+    np.testing.assert_allclose(*np.array(losses).T, rtol=1e-9)
+    assert losses[-1][0] < 0.6 * losses[0][0]

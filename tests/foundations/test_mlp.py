@@ -212,8 +212,9 @@ def test_after_each_epoch_somebody_may_look():
 
 @pytest.mark.parametrize("logits, labels, said", [
     ([[0.0, 0.0]], [2], "from 0 to 1"), ([[0.0, 0.0]], [-1], "from 0 to 1"),
-    ([[0.0, 0.0]], [0.5], "whole numbers"), ([[0.0, 0.0]], [0, 1], "one entry for each row"),
-    ([0.0, 0.0], [0], "one entry for each row"), (np.zeros((0, 2)), [], "one entry for each row")])
+    ([[np.nan, 0.0]], [0], "must not hold NaN"), ([[0.0, 0.0]], [0, 1], "one entry for each row"),
+    ([[np.inf, 0.0]], [0], "largest of each row finite"), ([[0.0, 0.0]], [[0]], "one entry"),
+    ([0.0, 0.0], [0], "one entry for each row"), (np.zeros((0, 2)), [], "at least one number")])
 def test_labels_that_do_not_fit_get_one_sentence(logits, labels, said):
     with pytest.raises(ValueError, match=said):
         cross_entropy(logits, labels)
@@ -226,15 +227,72 @@ def test_labels_that_do_not_fit_get_one_sentence(logits, labels, said):
     (lambda: MLP([3, 2]).forward(np.zeros((4, 2))), r"\(batch, 3\), not \(4, 2\)"),
     (lambda: MLP([3, 2]).forward(np.zeros(3)), r"\(batch, 3\), not \(3,\)"),
     (lambda: MLP([3, 2]).backward(np.zeros((4, 2))), "of which there is none"),
-    (lambda: squared_error([1.0], [[1.0]]), r"\(1,\), not \(1, 1\)")])
+    (lambda: squared_error([1.0], [[1.0]]), r"\(1,\), not \(1, 1\)"),
+    (lambda: squared_error([], []), "at least one number"),
+    (lambda: softmax([]), "at least one number"), (lambda: softmax(3.0), "must be rows"),
+    (lambda: softmax([np.nan, 1.0]), "must not hold NaN"),
+    (lambda: MLP([3, 2]).forward([[np.nan, 0.0, 0.0]]), "inputs must not hold NaN"),
+    (lambda: MLP([3, 2]).accuracy(np.zeros((4, 3)), np.zeros((4, 1), int)), "one entry for each"),
+    (lambda: initial_weights(3, 2, scheme=-1.0, rng=np.random.default_rng(0)), "positive number"),
+    (lambda: initial_weights(0, 2, rng=np.random.default_rng(0)), "fan_in must be a whole"),
+    (lambda: learn(learning_rate=-0.1), "learning_rate must be a positive number, not -0.1"),
+    (lambda: learn(learning_rate=np.nan), "learning_rate must be a positive"),
+    (lambda: learn(epochs=0), "epochs must be a whole number of at least 1, not 0"),
+    (lambda: learn(batch_size=0), "batch_size must be a whole number of at least 1"),
+    (lambda: learn(labels=[0, 1, 0]), "one entry for each row"),
+    (lambda: learn(labels=[0, 2]), "from 0 to 1"),
+    (lambda: numerical_gradient(lambda: 0.0, np.zeros(1), step=0), "step must be a positive"),
+    (lambda: numerical_gradient(lambda: np.nan, np.zeros(1)), "finite numbers")])
 def test_bad_input_gets_one_sentence(call, said):
     with pytest.raises(ValueError, match=said):
         call()
 
 
-def test_whole_numbers_cannot_be_moved_a_little():
-    with pytest.raises(TypeError, match="must hold floats"):
-        numerical_gradient(lambda: 0.0, np.array([1, 2]))
+@pytest.mark.parametrize("call, said", [
+    (lambda: numerical_gradient(lambda: 0.0, np.array([1, 2])), "must hold floats.* int64"),
+    (lambda: numerical_gradient(lambda: 0.0, [1.0]), "must hold floats.* list"),
+    (lambda: MLP(3), "sizes must be a list"), (lambda: MLP([3, 2.5]), "sizes must be a list"),
+    (lambda: MLP("32"), "sizes must be a list"), (lambda: softmax(["a", "b"]), "logits must be a"),
+    (lambda: squared_error([[1.0], [1.0, 2.0]], [1.0]), "outputs must be a number or an array"),
+    (lambda: MLP([3, 2]).forward(None), "inputs must be a number or an array"),
+    (lambda: cross_entropy([[0.0, 0.0]], [0.5]), "labels must be whole numbers"),
+    (lambda: initial_weights(3, 2, rng=0), "rng must be a random generator"),
+    (lambda: learn(epochs=1.5), "epochs must be a whole number")])
+def test_what_is_no_number_gets_one_sentence(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()
+
+
+def learn(labels=(0, 1), **options):
+    return train(MLP([1, 2, 2]), [[0.0], [1.0]], labels, **options)
+
+
+def test_bad_arguments_leave_the_network_as_it_is():
+    network = MLP([1, 2, 2])
+    before = [each.copy() for each in network.parameters()]
+    with pytest.raises(ValueError):
+        train(network, [[0.0], [1.0]], [0, 2])
+    for one, other in zip(before, network.parameters(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_lists_do_as_well_as_arrays():
+    network = MLP((2, 3, 2))
+    outputs = network.forward([[1, 2]])
+    shapes = [each.shape for each in network.backward(outputs.tolist())]
+    assert shapes == [(2, 3), (3,), (3, 2), (2,)]
+    assert network.accuracy([[1, 2]], [int(outputs.argmax())]) == 1
+
+
+def test_a_class_that_is_ruled_out_has_probability_0():
+    assert softmax([-np.inf, 0.0]).tolist() == [0, 1]
+
+
+def test_an_array_is_put_back_when_the_loss_fails():
+    array = np.ones(3)
+    with pytest.raises(ZeroDivisionError):
+        numerical_gradient(lambda: 1 / 0, array)
+    assert array.tolist() == [1, 1, 1]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
