@@ -66,7 +66,7 @@ def squared_error(outputs: Any, targets: Any) -> tuple[float, numpy.ndarray]:
     difference = outputs - targets
     return float((difference ** 2).mean()), 2 * difference / difference.size
 
-# %% ../../nbs/1_foundations/02_neural_networks.ipynb #82717ff8
+# %% ../../nbs/1_foundations/02_neural_networks.ipynb #fc0df6c0
 def softmax(logits: Any) -> numpy.ndarray:
     """Turn logits into probabilities, whatever their size.
 
@@ -78,7 +78,7 @@ def softmax(logits: Any) -> numpy.ndarray:
     Returns
     -------
     numpy.ndarray
-        Of the same shape; positive, with sum 1 along the last axis.
+        Of the same shape; from 0 to 1, with sum 1 along the last axis.
 
     Raises
     ------

@@ -4,9 +4,9 @@
 __all__ = ['NETWORK_SHAPES', 'GRADIENTS_BY_PENCIL', 'LOG_SUM_EXP', 'SILU_DERIVATIVE', 'LAYER_BACKWARD', 'EPOCH_TO_KEEP',
            'MY_CLASSIFIER', 'EXERCISES', 'LESSON']
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #0092603f
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #57319922
 from functools import cache
-from numbers import Real
+from numbers import Integral, Real
 
 from ..exercises import Exercise, Lesson, Property, Wrong, WrongAnswer
 
@@ -17,7 +17,7 @@ def _has_keys(keys):
                     lambda answer, rng: isinstance(answer, dict) and set(answer) == set(keys),
                     "Hand in a dict with the keys of the stub, all of them and no others.")
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #9402de41
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #6aee6e0c
 @cache
 def _shapes():
     """The shapes as a real forward and backward pass has them."""
@@ -47,6 +47,16 @@ _OF_SHAPES = {
                      "batch: how many biases are there?"}
 
 
+_NO_TUPLE = ("Each entry is a tuple of whole numbers. One number alone becomes a tuple by a comma: "
+             "`(3,)` is one, `(3)` is only 3.")
+
+
+def _are_tuples(answer, rng):
+    """Whether each entry can be read as a shape."""
+    return all(isinstance(each, (tuple, list)) and all(isinstance(n, Integral) for n in each)
+               for each in answer.values())
+
+
 def _same_shape(key):
     """Whether one of the shapes is right; lists do as well as tuples."""
     return lambda answer, rng: tuple(answer[key]) == _shapes()[key]
@@ -56,12 +66,13 @@ def _shapes_but(**changed):
     """The right shapes, but for those that are named."""
     return lambda: dict(_shapes()) | changed
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #382bf068
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #10631112
 NETWORK_SHAPES = Exercise(
     name="network_shapes", chapter="02_neural_networks", title="Six shapes", minutes=5,
     difficulty=1, trains="reading shapes off a product", variable="network_shapes",
     properties=(
         _has_keys(_OF_SHAPES),
+        Property("", _are_tuples, _NO_TUPLE),
         *(Property("", _same_shape(key), look) for key, look in _OF_SHAPES.items()),
         Property("agrees with a forward and a backward pass", lambda answer, rng: True, "")),
     hints=("Write the shapes under `x @ W + b`, one layer after the other.",
@@ -78,13 +89,15 @@ network_shapes = {"hidden": (16, 32), "logits": (16, 10), "weights": (32, 10),
                     "Each image has a gradient of its own, and the sum over them is not seen."),
         WrongAnswer("a bias for each image", _shapes_but(bias_gradient=(16, 10)),
                     _OF_SHAPES["bias_gradient"], "Broadcasting is taken for more biases."),
+        WrongAnswer("a number for a tuple", _shapes_but(bias_gradient=10), _NO_TUPLE,
+                    "`(10)` looks like a tuple, and Python only sees brackets."),
         WrongAnswer("one example at a time", _shapes_but(hidden=(32,)), _OF_SHAPES["hidden"],
                     "The drawing of a network shows one image."),
         WrongAnswer("the gradient of the weights", _shapes_but(hidden_gradient=(32, 10)),
                     _OF_SHAPES["hidden_gradient"],
                     "Gradients are thought to exist for weights only.")))
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #ea80a46a
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #cfb60344
 @cache
 def _pencil():
     """The six gradients, measured on the same network."""
@@ -107,30 +120,41 @@ def _is_slope(*keys):
         isinstance(answer[key], Real) and abs(answer[key] - _pencil()[key]) < 1e-6 for key in keys)
 
 
+def _are_numbers(answer, rng):
+    """Whether each entry is one finite number."""
+    from math import isfinite
+    return all(isinstance(each, Real) and isfinite(each) for each in answer.values())
+
+
 def _no_confusion(*wrong):
     """Whether the gradients are not those that a known slip gives."""
     return lambda answer, rng: any(abs(answer[key] - value) > 1e-6 for key, value in wrong)
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #76192338
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #3c612c4b
 _SQUARE = ("Both weights of neuron 1 and `v1` are off by the same factor. What is the derivative "
            "of a square?")
 _SIGN = ("`v1` is off. The output is above the target: what would a larger v1 do to the loss? "
          "Then look at what it is multiplied with.")
 _ASLEEP = ("Something comes back through neuron 2. Look at its sum: where on ReLU is it, and what "
            "is the slope there?")
-_NO_OUTPUT = ("`w11` and `w21` are off, and `v1` is right. Which weight lies between neuron 1 and "
-              "the output?")
+_NUMBERS = "Each entry is one number: write the products down, and let Python compute them."
+_INPUT = ("`w11` is right and `w21` is not. Both end at the same neuron: what is different where "
+          "they begin?")
+_NO_OUTPUT = ("`w11` is off, and `v1` is right. Which weight lies between neuron 1 and the output, "
+              "and what came in at input 1?")
 
 GRADIENTS_BY_PENCIL = Exercise(
     name="gradients_by_pencil", chapter="02_neural_networks", title="With a pencil", minutes=10,
     difficulty=2, trains="backpropagation by hand", variable="pencil",
     properties=(
         _has_keys(("v1", "v2", "w11", "w21", "w12", "w22")),
+        Property("", _are_numbers, _NUMBERS),
         Property("", _no_confusion(("v1", 6)), _SQUARE),
         Property("has the right gradient for the output's weight v1", _is_slope("v1"), _SIGN),
         Property("lets nothing through a neuron that sleeps", _is_slope("v2", "w12", "w22"),
                  _ASLEEP),
-        Property("goes back to the hidden weights", _is_slope("w11", "w21"), _NO_OUTPUT)),
+        Property("", _is_slope("w11"), _NO_OUTPUT),
+        Property("goes back to the hidden weights", _is_slope("w21"), _INPUT)),
     hints=("Forward first: both hidden sums, both outputs of ReLU, the output, the loss.",
            "Each weight's gradient is what arrives at its end, times what came in at its start."),
     solution='''\
@@ -148,7 +172,10 @@ pencil = {"v1": 4 * 3, "v2": 4 * 0, "w11": 4 * 2 * 2, "w21": 4 * 2 * -1, "w12": 
             "ReLU is applied on the way forward and forgotten on the way back."),
         WrongAnswer("leaves the output's weight out", lambda: {
             "v1": 12, "v2": 0, "w11": 8, "w21": -4, "w12": 0, "w22": 0}, _NO_OUTPUT,
-            "What arrives at the output is handed to all weights alike.")))
+            "What arrives at the output is handed to all weights alike."),
+        WrongAnswer("loses the sign of an input", lambda: {
+            "v1": 12, "v2": 0, "w11": 16, "w21": 8, "w12": 0, "w22": 0}, _INPUT,
+            "The second input is negative, and a gradient is taken for a size.")))
 
 # %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #a7ba158a
 def _rows(*levels):
@@ -598,7 +625,7 @@ def my_classifier(points, labels):
                     "It is imported anyway.")),
     seconds=20.0)
 
-# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #4d8962ed
+# %% ../../../nbs/classroom/answers/02_neural_networks.ipynb #2fc343cb
 EXERCISES = [NETWORK_SHAPES, GRADIENTS_BY_PENCIL, LOG_SUM_EXP, SILU_DERIVATIVE, LAYER_BACKWARD,
              EPOCH_TO_KEEP, MY_CLASSIFIER]
 
@@ -610,8 +637,8 @@ LESSON = Lesson(
         (5, "The three opening questions; then the table of labels drawn by lot: what does it "
             "show?"),
         (8, "Shapes on the board: (5, 3) times (3, 2); exercise 1 in pairs."),
-        (15, "The 2-2-1 network with a pencil, forward and backward; everybody writes both "
-             "tables."),
+        (15, "One partial derivative and one step downhill on the board; then the 2-2-1 network "
+             "with a pencil, forward and backward: everybody writes both tables."),
         (5, "The same in NumPy and with torch: compare the columns."),
         (9, "The figure of overfitting: when would you stop? Exercise 6."),
         (3, "The quiz is homework; so is exercise 7 for those who program.")),
@@ -620,7 +647,8 @@ LESSON = Lesson(
             "show?"),
         (10, "Shapes on the board: (5, 3) times (3, 2); exercise 1 in pairs."),
         (8, "Ten layers without a bend are one; the two neurons that solve \"exactly one\"."),
-        (17, "The 2-2-1 network with a pencil, forward and backward; then exercise 2."),
+        (17, "One partial derivative and one step downhill on the board; the 2-2-1 network with a "
+             "pencil, forward and backward; then exercise 2."),
         (8, "The same in NumPy, with the dozen lines of autograd, and with torch."),
         (7, "Softmax that overflows: let it fail first, then exercise 3."),
         (10, "Overfitting: the figure, three sets of data, exercise 6."),
