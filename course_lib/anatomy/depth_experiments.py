@@ -32,13 +32,14 @@ def _layer_class() -> type:
 
         def __init__(self, width: int, residual: bool, normalise: bool, dropout: float) -> None:
             super().__init__()
-            self.norm = torch.nn.LayerNorm(width) if normalise else torch.nn.Identity()
-            self.dropout = torch.nn.Dropout(dropout)
+            self.norm = torch.nn.LayerNorm(width) if normalise else None
+            self.dropout = torch.nn.Dropout(dropout) if dropout else None
             self.linear = torch.nn.Linear(width, width)
             self.residual = residual
 
         def forward(self, x: Any) -> Any:  # (B, width) -> (B, width)
-            inner = self.linear(self.dropout(torch.relu(self.norm(x))))
+            inner = torch.relu(x if self.norm is None else self.norm(x))
+            inner = self.linear(inner if self.dropout is None else self.dropout(inner))
             return x + inner if self.residual else inner
 
     return HiddenLayer
@@ -71,7 +72,8 @@ def build_network(depth: int, width: int = 32, *, initialisation: str = "default
     Raises
     ------
     ValueError
-        If `depth` or `width` is below 1, or the initialisation is another one.
+        If `depth` or `width` is below 1, `dropout` is no share, or the initialisation is another
+        one.
 
     References
     ----------
@@ -84,7 +86,7 @@ def build_network(depth: int, width: int = 32, *, initialisation: str = "default
     4522
     """
     nn = _torch().nn
-    _check_network(depth, width, initialisation)
+    _check_network(depth, width, initialisation, dropout)
     if depth == 1:
         model = nn.Sequential(nn.Linear(inputs, classes))
     else:
@@ -98,11 +100,23 @@ def build_network(depth: int, width: int = 32, *, initialisation: str = "default
     return model
 
 
-def _check_network(depth: Any, width: Any, initialisation: Any) -> None:
-    """Refuse what cannot be built, in one sentence."""
-    for name, value in (("depth", depth), ("width", width)):
+def _check_whole(**numbers: Any) -> None:
+    """Refuse, in one sentence, what does not count something."""
+    for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def _check_share(name: str, value: Any) -> None:
+    """Refuse what is no share; NaN is none either."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share from 0 to 1, not {value!r}")
+
+
+def _check_network(depth: Any, width: Any, initialisation: Any, dropout: Any) -> None:
+    """Refuse what cannot be built, in one sentence."""
+    _check_whole(depth=depth, width=width)
+    _check_share("dropout", dropout)
     if initialisation not in ("default", "he"):
         raise ValueError(f"initialisation must be default or he, not {initialisation!r}")
 
@@ -192,13 +206,23 @@ def training_set(name: str, images: int | None, wrong_labels: float,
     inputs, labels, wrong : torch.Tensor
         (N, pixels), (N,) and (N,), the last of booleans.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many images, or `wrong_labels` is no share.
+
     Examples
     --------
     >>> training_set("digits", 200, 0.2, 0)[2].sum().item()
     40
     """
     torch = _torch()
+    _check_share("wrong_labels", wrong_labels)
     inputs, labels, _, _ = _standardised(name)
+    if images is not None:
+        _check_whole(images=images)
+        if images > len(labels):
+            raise ValueError(f"images must be at most {len(labels)} for {name}, not {images}")
     generator = torch.Generator().manual_seed(seed + 1000)
     chosen = torch.randperm(len(labels), generator=generator)[:images]
     inputs, labels = inputs[chosen], labels[chosen]
@@ -218,7 +242,18 @@ def _shifted(inputs: Any) -> Any:
     return images.flatten(1)  # (B, pixels)
 
 
-def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 150, learning_rate: float = 0.02,
+def _check_training(inputs: Any, labels: Any, *, steps: Any, batch_size: Any, **rates: Any) -> None:
+    """Refuse what cannot be trained on, in one sentence."""
+    _check_whole(steps=steps, batch_size=batch_size)
+    for name, value in rates.items():
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
+    if not len(inputs) or len(inputs) != len(labels):
+        raise ValueError(f"inputs and labels must be as many, and some: {len(inputs)} and "
+                         f"{len(labels)} came")
+
+
+def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 100, learning_rate: float = 0.02,
         optimizer: str = "momentum", weight_decay: float = 0.0, augment: bool = False,
         precision: str = "fp32", batch_size: int = 64) -> float:
     """Train a classifier in place.
@@ -245,7 +280,8 @@ def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 150, learning_rate
     Raises
     ------
     ValueError
-        If the optimizer or the precision is another one.
+        If the optimizer or the precision is another one, a count is below 1, a rate is negative
+        or no number, or inputs and labels are not as many.
 
     Examples
     --------
@@ -259,6 +295,8 @@ def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 150, learning_rate
                                ("precision", precision, ("fp32", "mixed"))):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    _check_training(inputs, labels, steps=steps, batch_size=batch_size,
+                    learning_rate=learning_rate, weight_decay=weight_decay)
     updater = kinds[optimizer](model.parameters(), lr=learning_rate, weight_decay=weight_decay,
                                fused=True)
     seconds = []
@@ -280,12 +318,19 @@ def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 150, learning_rate
 def accuracy(model: Any, inputs: Any, labels: Any) -> float:
     """Share of images whose largest logit is at their label.
 
+    Raises
+    ------
+    ValueError
+        If there are no images: of none, no share is right.
+
     Examples
     --------
     >>> import torch
     >>> accuracy(torch.nn.Identity(), torch.eye(4), torch.tensor([0, 1, 2, 0]))
     0.75
     """
+    if not len(inputs):
+        raise ValueError("inputs must hold at least one image, not 0")
     with _torch().no_grad():
         return (model(inputs).argmax(1) == labels).double().mean().item()
 
@@ -314,6 +359,7 @@ def prediction_seconds(model: Any, inputs: Any, *, repeats: int = 15) -> float:
     >>> prediction_seconds(build_network(2), torch.randn(5, 64)) > 0
     True
     """
+    _check_whole(repeats=repeats)
     seconds = []
     with _torch().no_grad():
         for _ in range(repeats):
@@ -390,7 +436,7 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
     Raises
     ------
     ValueError
-        If there are fewer than two values.
+        If there are fewer than two values, or `level` is not between 0 and 1.
 
     References
     ----------
@@ -406,6 +452,8 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
     count = len(values)
     if count < 2:
         raise ValueError(f"values must hold at least two measurements, not {count}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, not {level!r}")
     mean = float(sum(values) / count)
     deviation = (sum((value - mean) ** 2 for value in values) / (count - 1)) ** 0.5
     return mean, float(stats.t.ppf((1 + level) / 2, count - 1)) * deviation / count ** 0.5
@@ -439,6 +487,8 @@ def drop_layers(model: Any, inputs: Any, keep: int) -> Any:
     >>> len(linear_layers(drop_layers(model, torch.randn(20, 64), 3)))
     5
     """
+    if keep:
+        _check_whole(keep=keep)
     torch = _torch()
     changes = {}
     with torch.no_grad():
@@ -461,6 +511,7 @@ def zero_weights(model: Any, share: float) -> None:
     >>> int((model[0].weight == 0).sum())
     1024
     """
+    _check_share("share", share)
     for layer in linear_layers(model):
         weight = layer.weight.data
         order = weight.abs().flatten().argsort()

@@ -53,7 +53,7 @@ class ImageData:
         return (f"{self.name}: {len(self.train_labels):,} images for training, "
                 f"{len(self.test_labels):,} for test, {shape}, {len(self.classes)} classes")
 
-# %% ../../nbs/core/datasets.ipynb #0a54f669
+# %% ../../nbs/core/datasets.ipynb #e64e57e3
 @dataclass(frozen=True)
 class Source:
     """Where a data set comes from.
@@ -67,6 +67,8 @@ class Source:
     read : callable
         Makes the images out of the files' paths.
     classes : sequence of str
+    installed : str
+        Folder where a package of the system puts the same files, checked when it was installed.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Source:
     files: Mapping[str, str]
     read: Callable[[Sequence[Path]], tuple[Any, Any, Any, Any]]
     classes: Sequence[str] = field(default=tuple("0123456789"))
+    installed: str = ""
 
 # %% ../../nbs/core/datasets.ipynb #ca7ebbf1
 def _resume(address: str, target: Any, pooch: Any) -> None:
@@ -213,7 +216,7 @@ def _read_cifar(paths: Sequence[Path]) -> tuple[Any, Any, Any, Any]:
               for part in (train, test)]
     return images[0], train[:, 0].copy(), images[1], test[:, 0].copy()
 
-# %% ../../nbs/core/datasets.ipynb #85a4ab90
+# %% ../../nbs/core/datasets.ipynb #1ce5cde9
 SOURCES = {
     "mnist": Source(
         ["https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -238,7 +241,7 @@ SOURCES = {
          "t10k-labels-idx1-ubyte.gz":
          "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"}, _read_idx_files,
         ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-         "ankle boot")),
+         "ankle boot"), installed="/usr/share/datasets/fashion-mnist"),
     "cifar-10": Source(
         ["https://www.cs.toronto.edu/~kriz/"],
         {"cifar-10-binary.tar.gz":
@@ -247,7 +250,7 @@ SOURCES = {
          "truck")),
 }
 
-# %% ../../nbs/core/datasets.ipynb #d62829c4
+# %% ../../nbs/core/datasets.ipynb #fea49577
 def _folder(name: str) -> Path:
     """Where the files of a set are kept."""
     chosen = os.environ.get("COURSE_DATASETS")
@@ -267,7 +270,14 @@ def is_present(name: str) -> bool:
     """
     if name == "digits":
         return True
-    return all((_folder(name) / file).exists() for file in _source(name).files)
+    source = _source(name)
+    return bool(_installed(source)) or all((_folder(name) / file).exists() for file in source.files)
+
+
+def _installed(source: Source) -> list[Path]:
+    """The files of a set as a package of the system brought them: all, or none."""
+    paths = [Path(source.installed) / file for file in source.files if source.installed]
+    return paths if all(path.exists() for path in paths) else []
 
 
 def _source(name: str) -> Source:
@@ -276,7 +286,7 @@ def _source(name: str) -> Source:
         raise ValueError(f"name must be one of digits, {', '.join(SOURCES)}, not {name!r}")
     return SOURCES[name]
 
-# %% ../../nbs/core/datasets.ipynb #5d419404
+# %% ../../nbs/core/datasets.ipynb #553bbc1b
 def load_images(name: str, *, fall_back: bool = True) -> ImageData:
     """Load a set of labelled images, downloading it once.
 
@@ -309,8 +319,8 @@ def load_images(name: str, *, fall_back: bool = True) -> ImageData:
     source, own = _source(name), os.environ.get("COURSE_MIRROR")
     mirrors = [f"{own.rstrip('/')}/{name}/"] if own else source.mirrors
     try:
-        paths = [fetch(file, sha256, mirrors, _folder(name))
-                 for file, sha256 in source.files.items()]
+        paths = _installed(source) or [fetch(file, sha256, mirrors, _folder(name))
+                                       for file, sha256 in source.files.items()]
     except ConnectionError as error:
         if not fall_back:
             raise

@@ -213,3 +213,30 @@ def test_every_set_has_a_card_with_its_fingerprints(name):
         assert heading in card
     files = datasets.SOURCES[name].files if name != "digits" else {}
     assert all(f"| {file} | {sha256} |" in card for file, sha256 in files.items())
+
+
+def test_what_a_system_package_brought_is_used(monkeypatch, tmp_path):
+    arrays = [RANDOM.integers(0, 10, shape, dtype=np.uint8)
+              for shape in ((6, 28, 28), (6,), (2, 28, 28), (2,))]
+    source = replace(datasets.SOURCES["fashion-mnist"], installed=str(tmp_path / "installed"))
+    monkeypatch.setitem(datasets.SOURCES, "fashion-mnist", source)
+    monkeypatch.setenv("COURSE_DATASETS", str(tmp_path / "own"))
+    monkeypatch.setenv("COURSE_MIRROR", "http://127.0.0.1:1/")
+    assert not is_present("fashion-mnist")
+    (tmp_path / "installed").mkdir()
+    for missing, (name, array) in enumerate(zip(source.files, arrays), start=-3):
+        assert not is_present("fashion-mnist"), f"{-missing + 1} files are missing"
+        (tmp_path / "installed" / name).write_bytes(gzip.compress(idx(array)))
+    assert is_present("fashion-mnist")
+    data = load_images("fashion-mnist", fall_back=False)
+    np.testing.assert_array_equal(data.train_images, arrays[0])
+    assert data.classes[9] == "ankle boot" and not (tmp_path / "own").exists()
+
+
+def test_the_real_fashion_mnist():
+    if not is_present("fashion-mnist"):
+        pytest.skip("Fashion-MNIST is not on this machine")
+    data = load_images("fashion-mnist", fall_back=False)
+    assert data.train_images.shape == (60_000, 28, 28)
+    for labels, each in ((data.train_labels, 6_000), (data.test_labels, 1_000)):
+        np.testing.assert_array_equal(np.bincount(labels), [each] * 10)

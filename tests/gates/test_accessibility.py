@@ -207,6 +207,9 @@ def palette_faults(colours):
                 yield f"{' and '.join(pair)} are {distance:.1f} apart to {eye or 'most'}"
 
 
+COLOURLESS = ("none", "white", "black", "gray", "gray_r")  # told apart by lightness, by every eye
+
+
 def own_colours(source):
     """Colours that drawing code names itself; the palette's were tested, these were not."""
     tree = parse(source)
@@ -214,7 +217,7 @@ def own_colours(source):
         for keyword in call.keywords if isinstance(call, ast.Call) else ():
             said = getattr(keyword.value, "value", None)
             if (keyword.arg in ("color", "facecolor", "edgecolor", "markerfacecolor", "cmap")
-                    and isinstance(said, str) and said not in ("none", "white", "black")):
+                    and isinstance(said, str) and said not in COLOURLESS):
                 yield f"{keyword.arg}={said!r} is not from PALETTE"
 
 
