@@ -264,7 +264,7 @@ _RESCUE_ASK = ("rescue is a dictionary with the four keys of the stub, and value
 _EXPLODED = ("These networks stay at {reached:.0%} in training. You have two remedies at once, "
              "and each keeps the signal as large as it was. What do they make of it together?")
 _UNHEARD = ("These networks reach {reached:.0%} in training. Does a signal of the image still "
-            "arrive at the last of 16 layers? The optimizer cannot bring it back.")
+            "arrive at the last of 16 layers? In so few steps no optimizer makes up for it.")
 _SLOW = ("These networks reach {reached:.0%} in training. Is the rate in the range that the "
          "chapter used for this optimizer?")
 
@@ -275,7 +275,7 @@ def _rescued(answer: Any, random: Any) -> bool:
     accuracies = [train_once(16, seed=seed, **answer)["train_accuracy"] for seed in seeds]
     reached = sum(accuracies) / 3
     he, residual = answer["initialisation"] == "he", bool(answer["residual"])
-    if reached < 0.85:
+    if reached < 0.75:
         look = _EXPLODED if he and residual else _SLOW if he or residual else _UNHEARD
         raise Wrong(look, reached=reached)
     return True
@@ -294,8 +294,8 @@ _SAVE = Exercise(
     properties=(
         Property("has the four settings", lambda answer, random: isinstance(answer, dict)
                  and set(answer) == _RESCUE_KEYS, _RESCUE_ASK),
-        Property("trains 16 layers to 85 %", _rescued, _RESCUE_ASK)),
-    hints=("Read the table of tries with 16 layers again: which rows without a norm reach 85 %?",
+        Property("trains 16 layers to 75 %", _rescued, _RESCUE_ASK)),
+    hints=("Read the table of tries with 16 layers again: which rows without a norm reach 75 %?",
            "One remedy is enough, and the defaults of `train_once` are good for the rest. Test it "
            "on seeds of your own first."),
     solution='''
@@ -507,7 +507,7 @@ LESSON = Lesson(
         (14, "The gradient by layer, and one thing at a time: each pair bets on two rows."),
         (12, "Equal parameters, time, memory: predict the bytes of one layer more."),
         (16, "200 images with wrong labels: what would convince you that depth overfits? Look at "
-             "pairs, seed by seed, then at the column of wrong labels."),
+             "pairs, seed by seed; then at the recipe, and at equal size."),
         (14, "Eight devices: three tables at the board, and two processes for real."),
         (12, "Quiz; exercise 5 in pairs; the others are homework, at least one of them.")),
     notes=(
@@ -517,10 +517,11 @@ LESSON = Lesson(
          "Let each pair run the shortcuts alone at 32 layers with a seed of their own, and write "
          "the accuracies on the board."),
         ("\"Adam repairs vanishing gradients.\"",
-         "It rescales what arrives. Let them print the variance of the signal at the last layer: "
-         "what is left of the image there?"),
+         "It rescales what arrives, and takes its time. Let them print the cosine of two images "
+         "before the last layer: what is left of the difference there?"),
         ("\"More remedies, better training.\"",
-         "He and shortcuts together. Ask for the variance after one layer, two, fourteen."),
+         "He and shortcuts together. Ask for the mean of the squares after one layer, two, "
+         "fourteen."),
         ("Equal FLOPs are taken for equal time.",
          "Eight people carry eight chairs in one walk; one chair handed through eight rooms takes "
          "eight walks, whoever carries."),
