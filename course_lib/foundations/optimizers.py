@@ -5,30 +5,57 @@ __all__ = ['Optimizer', 'SGD', 'RMSprop', 'Adam', 'AdamW', 'range_test', 'schedu
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #ef34c388
 from collections.abc import Callable, Sequence
-from math import cos, isfinite, pi
+from functools import cache
+from math import cos, inf, pi
+from numbers import Integral, Real
 from typing import Any
 
+from ..core.frameworks import require
 
-def _require(name: str, value: float, *, below: float = float("inf")) -> None:
+
+@cache
+def _numpy() -> Any:
+    """Import NumPy, or say what to install."""
+    return require("numpy", extra="course", needed_for="An optimizer")
+
+
+def _number(name: str, value: Any, *, below: float = inf) -> None:
     """Refuse a setting that is no number from 0 up to a limit."""
-    if not (isfinite(value) and 0 <= value < below):
-        if isfinite(below):
-            raise ValueError(f"{name} must be at least 0 and below {below}, not {value!r}")
-        raise ValueError(f"{name} must be finite and at least 0, not {value!r}")
+    numeric = isinstance(value, Real) and not isinstance(value, bool)
+    if not numeric:
+        raise TypeError(f"{name} must be a number, not {value!r:.50}")
+    if not 0 <= value < below:                   # a NaN is not, either
+        if below < inf:
+            raise ValueError(f"{name} must be at least 0 and below {below}, not {value!r:.50}")
+        raise ValueError(f"{name} must be finite and at least 0, not {value!r:.50}")
 
 
-def _check_arrays(weights: Sequence[Any], gradients: Sequence[Any]) -> None:
+def _check_arrays(weights: Any, gradients: Any) -> None:
     """Refuse, before anything is changed, what cannot be stepped."""
-    if len(weights) != len(gradients):
-        raise ValueError(f"gradients must be one for each of the {len(weights)} weights, "
-                         f"not {len(gradients)}")
+    np = _numpy()
+    for name, given in (("weights", weights), ("gradients", gradients)):
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(f"{name} must be a list of arrays, such as [w], not "
+                            f"{type(given).__name__}")
+    if not len(weights) or len(weights) != len(gradients):
+        raise ValueError(f"gradients must be one for each of the weights, and at least one; there "
+                         f"are {len(gradients)} and {len(weights)}")
     for index, (w, g) in enumerate(zip(weights, gradients)):
-        if getattr(w, "dtype", None) is None or w.dtype.kind != "f":
-            raise TypeError(f"weights must be NumPy arrays of floats; number {index} is "
-                            f"{getattr(w, 'dtype', type(w).__name__)}")
-        if getattr(g, "shape", None) != w.shape:
+        if not isinstance(w, np.ndarray) or w.dtype.kind != "f" or not w.flags.writeable:
+            raise TypeError(f"weights must be NumPy arrays of floats that may be changed; number "
+                            f"{index} is {_said(w)}")
+        if not isinstance(g, (np.ndarray, np.generic)) or g.dtype.kind not in "fiu":
+            raise TypeError(f"gradients must be NumPy arrays of numbers; number {index} is "
+                            f"{_said(g)}")
+        if g.shape != w.shape:
             raise ValueError(f"gradients must have the shapes of the weights; number {index} has "
-                             f"{getattr(g, 'shape', None)}, its weight {w.shape}")
+                             f"{g.shape}, its weight {w.shape}")
+
+
+def _said(value: Any) -> str:
+    """What something is, in a few words."""
+    name, dtype = type(value).__name__, getattr(value, "dtype", None)
+    return name if dtype is None else f"{name} of {dtype}"
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #189a5257
 class Optimizer:
@@ -38,7 +65,7 @@ class Optimizer:
     ----------
     lr : float
         Learning rate, positive.
-        It may be changed between steps, by setting ``lr``.
+        It may be changed between steps, by setting ``lr``, also to 0.
     weight_decay : float
         How strongly weights are pulled to 0: added to the gradient as ``weight_decay · w`` (L2
         regularisation) in torch's convention, taken off the weight itself in Keras's.
@@ -49,6 +76,13 @@ class Optimizer:
     ------
     ValueError
         If a setting is out of its range, or the convention is unknown.
+    TypeError
+        If a setting is no number.
+
+    Notes
+    -----
+    Of torch's options, ``dampening``, ``maximize``, ``amsgrad``, ``centered`` and RMSprop's
+    ``momentum`` are not offered. Gradients that are NaN are applied, as the frameworks do.
 
     Examples
     --------
@@ -60,9 +94,10 @@ class Optimizer:
     decoupled = False  # whether weight decay bypasses the gradient in either convention
 
     def __init__(self, lr: float, *, weight_decay: float = 0.0, convention: str = "torch") -> None:
-        if not (isfinite(lr) and lr > 0):
+        _number("lr", lr)
+        if not lr:
             raise ValueError(f"lr must be finite and above 0, not {lr!r}")
-        _require("weight_decay", weight_decay)
+        _number("weight_decay", weight_decay)
         if convention not in ("torch", "keras"):
             raise ValueError(f"convention must be 'torch' or 'keras', not {convention!r}")
         self.lr, self.weight_decay, self.convention = lr, weight_decay, convention
@@ -81,10 +116,13 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If a gradient is missing or has another shape than its array.
+            If a gradient is missing or has another shape than its array, or `lr` is out of range.
         TypeError
-            If an array does not hold floats.
+            If these are no lists of arrays of floats that can be changed.
         """
+        if type(self).update is Optimizer.update:
+            raise TypeError(f"{type(self).__name__} must say how it updates")
+        _number("lr", self.lr)
         _check_arrays(weights, gradients)
         shapes = [w.shape for w in weights]
         if self.shapes and shapes != self.shapes:
@@ -100,7 +138,7 @@ class Optimizer:
 
     def update(self, g: Any, state: dict[str, Any]) -> Any:
         """What to subtract from an array with gradient `g`."""
-        raise TypeError(f"{type(self).__name__} must say how it updates")
+        raise NotImplementedError
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #54485232
 class SGD(Optimizer):
@@ -114,10 +152,12 @@ class SGD(Optimizer):
         How much of the previous step remains; 0 for plain gradient descent.
     nesterov : bool
         Look ahead along the momentum.
+    weight_decay, convention
+        As in `Optimizer`.
 
     References
     ----------
-    Polyak (1964); Nesterov (1983); Sutskever et al. (2013), section 2.
+    Polyak (1964); Nesterov (1983), as rewritten by Bengio et al. (2012), arXiv:1212.0901.
 
     Examples
     --------
@@ -128,9 +168,9 @@ class SGD(Optimizer):
     """
 
     def __init__(self, lr: float, *, momentum: float = 0.0, nesterov: bool = False,
-                 **options: Any) -> None:
-        super().__init__(lr, **options)
-        _require("momentum", momentum, below=1)
+                 weight_decay: float = 0.0, convention: str = "torch") -> None:
+        super().__init__(lr, weight_decay=weight_decay, convention=convention)
+        _number("momentum", momentum, below=1)
         if nesterov and not momentum:
             raise ValueError("nesterov must have a momentum above 0 to look ahead along")
         self.momentum, self.nesterov = momentum, nesterov
@@ -158,6 +198,10 @@ class RMSprop(Optimizer):
         How much of the average of squares remains at a step; Keras calls it ``rho`` and has 0.9.
     eps : float
         Keeps the division from zero; where the gradient is much smaller, steps shrink with it.
+        With 0, a gradient that was always 0 gives NaN; so does 1e-8 in float16, which rounds it
+        to 0.
+    weight_decay, convention
+        As in `Optimizer`.
 
     References
     ----------
@@ -172,10 +216,10 @@ class RMSprop(Optimizer):
     """
 
     def __init__(self, lr: float, *, alpha: float = 0.99, eps: float = 1e-8,
-                 **options: Any) -> None:
-        super().__init__(lr, **options)
-        _require("alpha", alpha, below=1)
-        _require("eps", eps)
+                 weight_decay: float = 0.0, convention: str = "torch") -> None:
+        super().__init__(lr, weight_decay=weight_decay, convention=convention)
+        _number("alpha", alpha, below=1)
+        _number("eps", eps)
         self.alpha, self.eps = alpha, eps
 
     def update(self, g: Any, state: dict[str, Any]) -> Any:
@@ -194,9 +238,11 @@ class Adam(Optimizer):
     betas : tuple of float
         How much of the mean, and of the mean square, remains at a step.
     eps : float
-        Keeps the division from zero; torch's default is 1e-8, Keras's 1e-7.
+        Keeps the division from zero, as in `RMSprop`; torch's default is 1e-8, Keras's 1e-7.
     bias_correction : bool
         Make up for averages that began at zero. Both frameworks always do.
+    weight_decay, convention
+        As in `Optimizer`.
 
     References
     ----------
@@ -211,13 +257,16 @@ class Adam(Optimizer):
     """
 
     def __init__(self, lr: float, *, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, bias_correction: bool = True, **options: Any) -> None:
-        super().__init__(lr, **options)
-        if len(betas) != 2:
-            raise ValueError(f"betas must be two numbers, not {betas!r}")
-        _require("betas[0]", betas[0], below=1)
-        _require("betas[1]", betas[1], below=1)
-        _require("eps", eps)
+                 eps: float = 1e-8, bias_correction: bool = True, weight_decay: float = 0.0,
+                 convention: str = "torch") -> None:
+        super().__init__(lr, weight_decay=weight_decay, convention=convention)
+        several = isinstance(betas, (tuple, list))
+        if not several or len(betas) != 2:
+            raise (ValueError if several else TypeError)(
+                f"betas must be two numbers, not {betas!r:.50}")
+        _number("betas[0]", betas[0], below=1)
+        _number("betas[1]", betas[1], below=1)
+        _number("eps", eps)
         self.betas, self.eps, self.bias_correction = betas, eps, bias_correction
 
     def update(self, g: Any, state: dict[str, Any]) -> Any:
@@ -240,6 +289,8 @@ class AdamW(Adam):
     weight_decay : float
         A step multiplies a weight by ``1 - lr · weight_decay``. torch's default is 0.01, Keras's
         0.004.
+    betas, eps, bias_correction, convention
+        As in `Adam`.
 
     References
     ----------
@@ -255,8 +306,11 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, lr: float, *, weight_decay: float = 0.01, **options: Any) -> None:
-        super().__init__(lr, weight_decay=weight_decay, **options)
+    def __init__(self, lr: float, *, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, bias_correction: bool = True, weight_decay: float = 0.01,
+                 convention: str = "torch") -> None:
+        super().__init__(lr, betas=betas, eps=eps, bias_correction=bias_correction,
+                         weight_decay=weight_decay, convention=convention)
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #edf80ef2
 def range_test(step: Callable[[float], float], *, lowest: float = 1e-5, highest: float = 10.0,
@@ -276,12 +330,15 @@ def range_test(step: Callable[[float], float], *, lowest: float = 1e-5, highest:
     Returns
     -------
     rates, losses : list of float
-        Up to where the loss was four times its smallest, or no number.
+        Up to where the loss was above four times its smallest and above the largest of the first
+        five, or no number.
 
     Raises
     ------
     ValueError
         If the rates do not grow, or there are fewer than two.
+    TypeError
+        If an argument is of another kind, or `step` returns no number.
 
     References
     ----------
@@ -293,18 +350,32 @@ def range_test(step: Callable[[float], float], *, lowest: float = 1e-5, highest:
     >>> rates, losses
     ([0.1, 1.0], [1.0, 1.0])
     """
+    if not callable(step):
+        raise TypeError(f"step must be a function of a learning rate, not {step!r:.50}")
+    _number("lowest", lowest)
+    _number("highest", highest)
     if not 0 < lowest < highest:
         raise ValueError(f"lowest must lie between 0 and highest, {highest!r}, not {lowest!r}")
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, not {steps!r}")
+    if not isinstance(steps, Integral) or steps < 2:
+        raise (ValueError if isinstance(steps, Integral) else TypeError)(
+            f"steps must be a whole number of at least 2, not {steps!r:.50}")
     rates: list[float] = []
     losses: list[float] = []
     for index in range(steps):
         rates.append(lowest * (highest / lowest) ** (index / (steps - 1)))
-        losses.append(float(step(rates[-1])))
-        if not losses[-1] <= 4 * min(losses):  # a NaN is not below anything
+        losses.append(_loss(step(rates[-1])))
+        lucky, usual = min(losses), max(losses[:5])
+        if not losses[-1] <= max(4 * lucky, usual):  # a NaN is not below anything
             break
     return rates, losses
+
+
+def _loss(found: Any) -> float:
+    """A loss as a number, also from an array or a tensor of one."""
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise TypeError(f"step must return the loss, a number, not {found!r:.50}") from None
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #35178843
 def scheduled(lr: float, progress: float, kind: str = "constant", *, warmup: float = 0.0) -> float:
@@ -330,6 +401,8 @@ def scheduled(lr: float, progress: float, kind: str = "constant", *, warmup: flo
     ------
     ValueError
         If there is no such schedule, or progress or warmup are no parts of the training.
+    TypeError
+        If one of these is no number.
 
     References
     ----------
@@ -341,14 +414,16 @@ def scheduled(lr: float, progress: float, kind: str = "constant", *, warmup: flo
     >>> [round(scheduled(0.1, part, "cosine"), 3) for part in (0, 0.5, 1)]
     [0.1, 0.05, 0.0]
     """
+    for name, value in (("lr", lr), ("progress", progress), ("warmup", warmup)):
+        _number(name, value)
     if not 0 <= progress <= 1:
         raise ValueError(f"progress must lie between 0 and 1, not {progress!r}")
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup must be at least 0 and below 1, not {warmup!r}")
     factors = {"constant": lambda p: 1.0, "cosine": lambda p: (1 + cos(pi * p)) / 2,
                "step": lambda p: 1.0 if p < 0.5 else 0.1 if p < 0.75 else 0.01}
-    if kind not in factors:
-        raise ValueError(f"kind must be one of {', '.join(factors)}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in factors:
+        raise ValueError(f"kind must be one of {', '.join(factors)}, not {kind!r:.50}")
     if progress < warmup:
         return lr * progress / warmup
     return lr * factors[kind]((progress - warmup) / (1 - warmup))

@@ -14,7 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from course_lib.foundations import optimizers  # noqa: E402
 from course_lib.foundations.optimizers import (  # noqa: E402
-    SGD, Adam, AdamW, RMSprop, range_test, scheduled)
+    SGD, Adam, AdamW, Optimizer, RMSprop, range_test, scheduled)
 
 STEPS, RATE, DECAY, EPS = 100, 2 ** -6, 2 ** -7, 2 ** -23
 SHAPES = [((1,),), ((5,), (2, 3)), ((2, 3, 4), (), (7,))]
@@ -203,16 +203,90 @@ def test_settings_that_make_no_sense_get_one_sentence(make, said):
         make()
 
 
-@pytest.mark.parametrize("weights, gradients, error", [
-    ([np.ones(2)], [], ValueError), ([np.ones(2)], [np.ones(3)], ValueError),
-    ([np.ones(2), np.ones(2)], [np.ones(2), np.ones((2, 1))], ValueError),
-    ([np.ones(2, int)], [np.ones(2)], TypeError), ([[1.0, 2.0]], [np.ones(2)], TypeError),
-    ([np.ones(2)], [None], ValueError)])
-def test_what_cannot_be_stepped_is_refused_before_anything_changes(weights, gradients, error):
-    before, optimizer = [np.array(w) for w in weights], Adam(0.1)
-    with pytest.raises(error, match="weights|gradients"):
+@pytest.mark.parametrize("make, said", [
+    (lambda: SGD("0.1"), "lr must be a number, not '0.1'"), (lambda: SGD(True), "lr must be a num"),
+    (lambda: SGD(None), "lr must be"), (lambda: SGD(0.1, momentum="a lot"), "momentum must be"),
+    (lambda: SGD(0.1, weight_decay=None), "weight_decay must be"),
+    (lambda: RMSprop(0.1, eps="small"), "eps must be"), (lambda: RMSprop(0.1, alpha=[9]), "alpha"),
+    (lambda: Adam(0.1, betas=0.9), "betas must be two numbers, not 0.9"),
+    (lambda: Adam(0.1, betas=(0.9, "b")), r"betas\[1\] must be a number"),
+    (lambda: SGD(0.1, dampening=0.1), "dampening"), (lambda: Adam(0.1, amsgrad=True), "amsgrad")])
+def test_settings_of_another_kind_are_named(make, said):
+    with pytest.raises(TypeError, match=said):
+        make()
+
+
+FIXED = np.ones(2)
+FIXED.flags.writeable = False
+
+
+@pytest.mark.parametrize("weights, gradients, error, said", [
+    ([np.ones(2)], [], ValueError, "gradients must be one for each"),
+    ([], [], ValueError, "at least one; there are 0 and 0"),
+    ([np.ones(2)], [np.ones(3)], ValueError, r"number 0 has \(3,\), its weight \(2,\)"),
+    ([np.ones(2), np.ones(2)], [np.ones(2), np.ones((2, 1))], ValueError, "number 1 has"),
+    (np.ones(3), np.ones(3), TypeError, r"weights must be a list of arrays, such as \[w\]"),
+    ([np.ones(3)], np.ones((1, 3)), TypeError, "gradients must be a list of arrays"),
+    ([np.ones(2, int)], [np.ones(2)], TypeError, "weights .*number 0 is ndarray of int64"),
+    ([np.ones(2, complex)], [np.ones(2)], TypeError, "weights .*complex128"),
+    ([[1.0, 2.0]], [np.ones(2)], TypeError, "weights .*number 0 is list"),
+    ([np.float64(1)], [np.float64(1)], TypeError, "weights .*number 0 is float64"),
+    ([np.ones(2), FIXED], [np.ones(2), np.ones(2)], TypeError, "may be changed; number 1"),
+    ([np.ones(2)], [None], TypeError, "gradients .*number 0 is NoneType"),
+    ([np.ones(2), np.ones(2)], [np.ones(2), np.ones(2, complex)], TypeError, "number 1 is .*compl"),
+    ([np.ones(2)], [np.ones(2, object)], TypeError, "gradients .*object"),
+    ([np.ones(2)], [np.array(["a", "b"])], TypeError, "gradients .*number 0")])
+def test_what_cannot_be_stepped_is_refused_before_anything_changes(weights, gradients, error, said):
+    before, optimizer = [np.array(w) for w in weights], Adam(0.1, weight_decay=0.1,
+                                                             convention="keras")
+    with pytest.raises(error, match=said):
         optimizer.step(weights, gradients)
-    assert optimizer.steps == 0 and all((w == b).all() for w, b in zip(weights, before))
+    assert optimizer.steps == 0 and not optimizer.state and not optimizer.shapes
+    assert all((w == b).all() for w, b in zip(weights, before))
+
+
+def test_gradients_of_torch_are_refused():
+    torch = pytest.importorskip("torch")
+    w = np.ones(2)
+    with pytest.raises(TypeError, match="gradients must be NumPy arrays.*Tensor"):
+        SGD(0.1).step([w], [torch.ones(2)])
+    assert (w == 1).all()
+
+
+@pytest.mark.parametrize("lr, error", [(math.nan, ValueError), (-1.0, ValueError),
+                                       ("0.1", TypeError)])
+def test_a_learning_rate_that_went_wrong_is_refused_at_the_step(lr, error):
+    w, optimizer = np.ones(2), SGD(0.1)
+    optimizer.lr = lr
+    with pytest.raises(error, match="lr must be"):
+        optimizer.step([w], [np.ones(2)])
+    assert (w == 1).all() and optimizer.steps == 0
+
+
+def test_a_learning_rate_of_zero_stands_still_and_remembers():
+    w, optimizer = np.ones(2), SGD(0.1, momentum=0.5)
+    optimizer.lr = 0.0
+    optimizer.step([w], [np.ones(2)])
+    assert (w == 1).all() and (optimizer.state[0]["v"] == 1).all()
+
+
+def test_who_does_not_say_how_to_update_changes_nothing():
+    class Silent(Optimizer):
+        pass
+    for kind in (Optimizer, Silent):
+        w, optimizer = np.ones(2), kind(0.1, weight_decay=0.1, convention="keras")
+        with pytest.raises(TypeError, match=f"{kind.__name__} must say how it updates"):
+            optimizer.step([w], [np.ones(2)])
+        assert (w == 1).all() and optimizer.steps == 0 and not optimizer.state
+
+
+def test_nan_gradients_are_applied_as_torch_does():
+    torch = pytest.importorskip("torch")
+    w, theirs = np.ones(2), torch.ones(2, dtype=torch.float64, requires_grad=True)
+    theirs.grad = torch.tensor([math.nan, 1.0], dtype=torch.float64)
+    Adam(0.1).step([w], [np.array([math.nan, 1.0])])
+    torch.optim.Adam([theirs], lr=0.1).step()
+    np.testing.assert_allclose(w, theirs.detach().numpy())
 
 
 def test_refuses_other_arrays_than_those_it_remembers():
@@ -266,6 +340,17 @@ def test_schedules_refuse_what_is_none(arguments, said):
         scheduled(0.1, 0.5, warmup=1.0)
 
 
+@pytest.mark.parametrize("arguments, error, said", [
+    ((math.nan, 0.5), ValueError, "lr must be"), ((-1, 0.5), ValueError, "lr must be"),
+    (("0.1", 0.5), TypeError, "lr must be a number"), ((0.1, "0.5"), TypeError, "progress"),
+    ((0.1, 0.5, ["cosine"]), ValueError, "kind must be one of")])
+def test_schedules_refuse_what_is_no_number_or_name(arguments, error, said):
+    with pytest.raises(error, match=said):
+        scheduled(*arguments)
+    with pytest.raises(TypeError, match="warmup must be a number"):
+        scheduled(0.1, 0.5, warmup="a tenth")
+
+
 def test_range_test_grows_at_equal_ratios_and_stops_at_the_explosion():
     rates, losses = range_test(lambda lr: 1.0 if lr < 0.5 else 100.0, lowest=1e-4, highest=1.0,
                                steps=41)
@@ -275,8 +360,25 @@ def test_range_test_grows_at_equal_ratios_and_stops_at_the_explosion():
     assert len(range_test(lambda lr: 1.0, steps=7)[0]) == 7
 
 
-@pytest.mark.parametrize("options, said", [({"lowest": 0.0}, "lowest"), ({"steps": 1}, "steps"),
-                                           ({"lowest": 2.0, "highest": 1.0}, "lowest")])
-def test_range_test_refuses_what_cannot_grow(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_range_test_goes_on_after_a_lucky_batch():
+    """A loss of four times the luckiest is no explosion while it is within what came first."""
+    found = iter([2.0, 2.5, 2.2, 0.1, 2.4, 1.0, 2.5, 2.6, 0.1])
+    assert range_test(lambda lr: next(found), steps=9)[1][-1] == 2.6
+
+
+@pytest.mark.parametrize("options, error, said", [
+    ({"lowest": 0.0}, ValueError, "lowest"), ({"steps": 1}, ValueError, "steps"),
+    ({"lowest": 2.0, "highest": 1.0}, ValueError, "lowest"),
+    ({"highest": math.inf}, ValueError, "highest must be finite"),
+    ({"lowest": "tiny"}, TypeError, "lowest must be a number"),
+    ({"steps": 10.5}, TypeError, "steps must be a whole number of at least 2, not 10.5")])
+def test_range_test_refuses_what_cannot_grow(options, error, said):
+    with pytest.raises(error, match=said):
         range_test(lambda lr: 1.0, **options)
+
+
+def test_range_test_refuses_what_is_no_step():
+    with pytest.raises(TypeError, match="step must return the loss, a number, not None"):
+        range_test(lambda lr: None)
+    with pytest.raises(TypeError, match="step must be a function"):
+        range_test(0.1)
