@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import prod
 from typing import Any
@@ -59,23 +59,26 @@ def _family(layer: Any, families: Mapping[str, str], package: str) -> str | None
                  if each.__module__.startswith(package) and each.__name__ in families), None)
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #7f692ad5
-def _torch_parts(module: Any, name: str = "") -> Iterator[_Part]:
-    """The layers of a torch model that own weights, in order of registration."""
+def _torch_parts(module: Any, name: str = "", seen: set[Any] | None = None) -> Iterator[_Part]:
+    """The layers of a torch model that own weights, in order of registration, each once."""
+    seen = set() if seen is None else seen
+    if module in seen:
+        return
+    seen.add(module)
     family = _family(module, _TORCH, "torch.nn")
     kind, shown = type(module).__name__, name or type(module).__name__
-    own = {**module._parameters, **module._buffers}
-    own = {key: value for key, value in own.items() if value is not None}
+    own = {**dict(module.named_parameters(recurse=family is not None)),
+           **dict(module.named_buffers(recurse=family is not None))}
     if any(hasattr(value, "materialize") or value.is_meta for value in own.values()):
         raise ValueError(f"torch_model has no numbers yet at {shown} ({kind}): call it once, and "
-                         "not on the meta device")
-    if family == "attention":
-        own = dict(module.named_parameters())
+                         "not on the meta device: nothing was copied")
     own.pop("num_batches_tracked", None)
     if family is None:
-        if any(value is not None for value in module._parameters.values()):
-            raise ValueError(f"torch_model has a layer that cannot be copied: {shown} ({kind})")
+        if any(name in module._parameters or name == "running_mean" for name in own):
+            raise ValueError(f"torch_model has a layer that cannot be copied: {shown} ({kind}): "
+                             "nothing was copied")
         for child, inner in module.named_children():
-            yield from _torch_parts(inner, f"{name}.{child}" if name else child)
+            yield from _torch_parts(inner, f"{name}.{child}" if name else child, seen)
     elif family in ("RNN", "LSTM", "GRU"):
         yield from _recurrent_parts(module, shown, kind, family, own)
     elif own:
@@ -86,7 +89,8 @@ def _recurrent_parts(module: Any, name: str, kind: str, family: str,
                      own: Mapping[str, Any]) -> Iterator[_Part]:
     """Each level and each direction of a recurrent torch layer."""
     if getattr(module, "proj_size", 0):
-        raise ValueError(f"torch_model has an LSTM with proj_size, which Keras has not: {name}")
+        raise ValueError(f"torch_model has an LSTM with proj_size, which Keras has not: {name}: "
+                         "nothing was copied")
     suffixes = list(dict.fromkeys(key.partition("_")[2][2:] for key in own))
     for suffix in suffixes:                    # "_l0", "_l0_reverse", "_l1" …; "" for a cell
         tensors = {key.removesuffix(suffix) if suffix else key: value
@@ -94,23 +98,30 @@ def _recurrent_parts(module: Any, name: str, kind: str, family: str,
         yield _Part(f"{name}{suffix}" if len(suffixes) > 1 else name, kind, family, tensors, module)
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #3a888e93
-def _keras_parts(layer: Any, above: str | None = None) -> Iterator[_Part]:
+def _keras_parts(layer: Any, above: str | None = None,
+                 seen: set[int] | None = None) -> Iterator[_Part]:
     """The layers of a Keras model that own weights, in the order in which it holds them."""
+    seen = set() if seen is None else seen
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
     family = _family(layer, _KERAS, "keras.")
     inner = list(layer._flatten_layers(include_self=False, recursive=False))
-    path = f"{above}/{layer.name}" if above else layer.name
-    kind = type(layer).__name__
+    path, kind = f"{above}/{layer.name}" if above else layer.name, type(layer).__name__
+    if not layer.built and (family or not (inner or above)):
+        raise ValueError(f"keras_model has no weights yet at {path} ({kind}): call it once, or "
+                         "give it an Input: nothing was copied")
     if family is None:
         if layer._trainable_variables or layer._non_trainable_variables:
-            raise ValueError(f"keras_model has a layer that cannot be copied: {path} ({kind})")
+            raise ValueError(f"keras_model has a layer that cannot be copied: {path} ({kind}): "
+                             "nothing was copied")
         for child in inner:
-            yield from _keras_parts(child, "" if above is None else path)
+            yield from _keras_parts(child, "" if above is None else path, seen)
         return
-    if not layer.built:
-        raise ValueError(f"keras_model has no weights yet at {path} ({kind}): call the model once, "
-                         "or give it an Input")
-    depth = 2 if family == "attention" else 1
-    own = {"/".join(each.path.split("/")[-depth:]): each for each in layer.weights}
+    own: dict[str, Any] = {}
+    for each in layer.weights:                 # "kernel"; in attention "query/kernel"
+        short = "/".join(each.path.split("/")[-2 if family == "attention" else -1:])
+        own[each.path if short in own else short] = each
     if family == "separable convolution":
         yield _Part(f"{path}/depthwise", kind, "depthwise convolution",
                     {"kernel": own.pop("depthwise_kernel")}, layer)
@@ -130,6 +141,7 @@ class _Rule:
     to_keras: Callable[[Arrays, Any], Arrays]  # arrays of torch, shapes wanted by Keras
     to_torch: Callable[[Arrays, Any], Arrays]  # arrays of Keras, shapes wanted by torch
     change: str                                # the change of shape, for people
+    knows: frozenset[str]                      # the arrays on either side
 
 
 def _rename(names: Mapping[str, str]) -> _Rule:
@@ -139,7 +151,7 @@ def _rename(names: Mapping[str, str]) -> _Rule:
     def renamed(arrays: Arrays, table: Mapping[str, str]) -> Arrays:
         return {table.get(key, key): value for key, value in arrays.items()}
     return _Rule(lambda arrays, _: renamed(arrays, names), lambda arrays, _: renamed(arrays, back),
-                 "=")
+                 "=", frozenset([*names, *back]))
 
 
 def _turn(array: Any) -> Any:
@@ -159,8 +171,9 @@ def _with_bias(name: str, kernel: Any, arrays: Arrays) -> Arrays:
 
 _KERNEL = _Rule(lambda arrays, _: _with_bias("kernel", _turn(arrays["weight"]), arrays),
                 lambda arrays, _: _with_bias("weight", _turn_back(arrays["kernel"]), arrays),
-                "(out, in, …) → (…, in, out)")
-_TRANSPOSED = _Rule(_KERNEL.to_keras, _KERNEL.to_torch, "(in, out, …) → (…, out, in)")
+                "(out, in, …) → (…, in, out)", frozenset(["weight", "kernel", "bias"]))
+_MATRIX = replace(_KERNEL, change="(out, in) → (in, out)")
+_TRANSPOSED = replace(_KERNEL, change="(in, out, …) → (…, out, in)")
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #9b9bd17b
 def _depthwise_to_keras(arrays: Arrays, wanted: Any) -> Arrays:
@@ -178,7 +191,8 @@ def _depthwise_to_torch(arrays: Arrays, wanted: Any) -> Arrays:
     return _with_bias("weight", kernel.reshape(-1, 1, *kernel.shape[2:]), arrays)
 
 
-_DEPTHWISE = _Rule(_depthwise_to_keras, _depthwise_to_torch, "(in·m, 1, …) → (…, in, m)")
+_DEPTHWISE = _Rule(_depthwise_to_keras, _depthwise_to_torch, "(in·m, 1, …) → (…, in, m)",
+                   _KERNEL.knows)
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #4476a227
 def _swap_gates(array: Any, gates: int) -> Any:
@@ -206,7 +220,8 @@ def _recurrent(gates: int) -> _Rule:
             bias = arrays["bias"]
             result["bias_ih"], result["bias_hh"] = bias if gates == 3 else (bias, 0 * bias)
         return {key: _swap_gates(value, gates) for key, value in result.items()}
-    return _Rule(to_keras, to_torch, "(g·h, in) → (in, g·h)")
+    return _Rule(to_keras, to_torch, "(g·h, in) → (in, g·h)", frozenset([
+        "weight_ih", "weight_hh", "bias_ih", "bias_hh", "kernel", "recurrent_kernel", "bias"]))
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #ad71f6c3
 _PROJECTIONS = {"query": "q", "key": "k", "value": "v"}
@@ -218,10 +233,7 @@ def _attention_to_keras(arrays: Arrays, wanted: Any) -> Arrays:
     whole = arrays.get("in_proj_weight")
     cut = (np.split(whole, 3) if whole is not None
            else [arrays[f"{each}_proj_weight"] for each in _PROJECTIONS.values()])
-    heads = wanted["query/kernel"][1] if len(wanted["query/kernel"]) == 3 else 1
-    width = arrays["out_proj.weight"].shape[1]
-    if width % heads:
-        heads = 1
+    heads, width = wanted["query/kernel"][1], arrays["out_proj.weight"].shape[1]
     result = {f"{name}/kernel": weight.T.reshape(weight.shape[1], heads, -1)
               for name, weight in zip(_PROJECTIONS, cut)}
     result["attention_output/kernel"] = arrays["out_proj.weight"].T.reshape(heads, -1, width)
@@ -251,7 +263,12 @@ def _attention_to_torch(arrays: Arrays, wanted: Any) -> Arrays:
     return result
 
 
-_ATTENTION = _Rule(_attention_to_keras, _attention_to_torch, "(3·d, d) → 3 × (d, heads, d/heads)")
+_ATTENTION = _Rule(
+    _attention_to_keras, _attention_to_torch, "(3·d, d) → 3 × (d, heads, d/heads)", frozenset([
+        "in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias",
+        *(f"{each}_proj_weight" for each in _PROJECTIONS.values()),
+        *(f"{each}/{kind}" for each in (*_PROJECTIONS, "attention_output")
+          for kind in ("kernel", "bias"))]))
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #f1ea2c03
 def _rules() -> dict[tuple[str, str], _Rule]:
@@ -259,7 +276,7 @@ def _rules() -> dict[tuple[str, str], _Rule]:
     norm = _rename({"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
                     "running_var": "moving_variance"})
     norms = ("batch normalisation", "layer normalisation", "group normalisation")
-    return {("linear", "linear"): _KERNEL, ("convolution", "convolution"): _KERNEL,
+    return {("linear", "linear"): _MATRIX, ("convolution", "convolution"): _KERNEL,
             ("convolution", "depthwise convolution"): _DEPTHWISE,
             ("transposed convolution", "transposed convolution"): _TRANSPOSED,
             **{(name, name): norm for name in norms},
@@ -271,9 +288,11 @@ def _rules() -> dict[tuple[str, str], _Rule]:
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #2abdc2ce
 _SPATIAL = ("BaseConv", "BaseConvTranspose", "BaseDepthwiseConv", "BaseSeparableConv",
-            "BasePooling")
-_MIXES = ("Dense", "Embedding", "RNN", "MultiHeadAttention", "Reshape", "Permute", "InputLayer",
-          "Bidirectional", "BaseGlobalPooling")
+            "BasePooling", *(f"{kind}{n}D" for kind in ("UpSampling", "ZeroPadding", "Cropping")
+                             for n in (1, 2, 3)))
+_BEGINS = ("InputLayer", "Model")              # where the graph begins, or hides
+_MIXES = ("Dense", "Embedding", "RNN", "MultiHeadAttention", "Reshape", "Permute", "Transpose",
+          "Wrapper", "Lambda", "BaseGlobalPooling", *_BEGINS)
 
 
 def _upstream(layer: Any) -> Iterator[Any]:
@@ -292,27 +311,71 @@ def _is_a(layer: Any, names: Sequence[str]) -> bool:
 
 def _flattened_image(layer: Any) -> tuple[int, ...] | None:
     """Height, width and channels of the image that a Keras layer reads laid flat, or None."""
-    flatten: Any = None
-    for each in _upstream(layer):
-        if _is_a(each, _SPATIAL):
-            if flatten is None or each.data_format != "channels_last":
-                return None
-            return tuple(flatten.input.shape[1:])
-        if _is_a(each, _MIXES):
-            return None
-        if _is_a(each, ["Flatten"]):
-            flatten = each
-    return None
+    flatten = next((each for each in _upstream(layer)
+                    if _lays_flat(each) or _is_a(each, _MIXES)), None)
+    if flatten is None or not _lays_flat(flatten):
+        return None
+    shape = tuple(flatten.input.shape[1:])
+    source = next((each for each in _upstream(flatten) if _is_a(each, (*_SPATIAL, *_MIXES))), None)
+    if not _is_a(source, _SPATIAL) and not (_is_a(source, _BEGINS) and len(shape) > 2):
+        return None
+    first = [getattr(each, "data_format", None) == "channels_first" for each in (flatten, source)]
+    if first == [False, True]:                 # laid flat as torch does
+        return None
+    return (*shape[1:], *shape[:1]) if first[0] else shape
+
+
+def _lays_flat(layer: Any) -> bool:
+    """Whether a Keras layer leaves one axis of features."""
+    return _is_a(layer, ["Flatten"]) or _is_a(layer, ["Reshape"]) and len(layer.output.shape) == 2
+
+
+def _image_rows(part: _Part) -> tuple[int, ...] | None:
+    """Height, width and channels of the image to which a layer's rows belong, or None."""
+    families = ("linear", "batch normalisation", "layer normalisation", "RMS normalisation")
+    image = _flattened_image(part.layer) if part.family in families else None
+    rows = next(iter(part.tensors.values())).shape[0]
+    return image if image and None not in image and prod(image) == rows else None
 
 
 def _row_order(part: _Part, reorder: bool) -> Any:
     """For each feature of a flattened image in Keras's order, its place in torch's; or None."""
-    families = ("linear", "batch normalisation", "layer normalisation", "RMS normalisation")
-    image = _flattened_image(part.layer) if reorder and part.family in families else None
-    if image is None or prod(image) != next(iter(part.tensors.values())).shape[0]:
+    image = _image_rows(part) if reorder else None
+    if image is None or image[-1] == 1:        # with one channel both orders are the same
         return None
     places = _numpy().arange(prod(image)).reshape(image[-1], *image[:-1])
     return _numpy().moveaxis(places, 0, -1).ravel()
+
+# %% ../../nbs/1_foundations/03a_parity.ipynb #5c0e7a1b
+def _unsure(pairs: Sequence[tuple[_Part, _Part]]) -> Iterator[str]:
+    """A note where rows were left as they are and an image may have been laid flat unseen."""
+    channels = 1                               # of the convolution before; 1: none, or no matter
+    for ours, theirs in pairs:
+        first = next(iter(theirs.tensors.values()))
+        rows, seen = first.shape[0], _image_rows(theirs) is not None
+        several = theirs.family == "layer normalisation" and len(first.shape) > 1
+        if "convolution" in theirs.family:
+            channels = ours.tensors["weight"].shape["transposed" in theirs.family]
+        elif theirs.family in ("attention", "embedding", "RNN", "LSTM", "GRU"):
+            channels = 1
+        elif several or channels > 1 and rows != channels and not seen:
+            yield (f"the rows of Keras's {theirs.name} may belong to an image, whose axes torch "
+                   "orders differently; it cannot be seen, and they stay as they are: compare "
+                   "outputs")
+        if theirs.family == "linear":
+            channels = first.shape[-1] if rows == channels else 1
+
+
+def _directions(model: Any) -> Iterator[str]:
+    """A note for each recurrent Keras layer that is read or joined as torch never does."""
+    layers = [*model._flatten_layers()]
+    twice = {id(each.backward_layer) for each in layers if _is_a(each, ["Bidirectional"])}
+    for each in layers:
+        if getattr(each, "merge_mode", "concat") != "concat":
+            yield (f"merge_mode differs: concat in torch, {each.merge_mode} in Keras's "
+                   f"{each.name}")
+        if getattr(each, "go_backwards", False) and id(each) not in twice:
+            yield f"go_backwards differs: False in torch, True in Keras's {each.name}"
 
 # %% ../../nbs/1_foundations/03a_parity.ipynb #25fa7d22
 def _sizes(value: Any, rank: int) -> tuple[int, ...]:
@@ -324,27 +387,57 @@ def _settings(ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
     """(setting, torch's value, Keras's value) where two layers are not set alike."""
     pairs: list[tuple[str, Any, Any]] = []
     if hasattr(theirs, "epsilon"):
-        pairs.append(("epsilon", ours.eps, theirs.epsilon))
+        pairs += _norm_settings(ours, theirs)
+    if hasattr(theirs, "strides"):
+        pairs += _convolution_settings(ours, theirs)
+    if hasattr(ours, "num_heads"):
+        pairs.append(("add_zero_attn", ours.add_zero_attn, False))
+    if hasattr(ours, "max_norm"):
+        pairs += [("max_norm", ours.max_norm, None), ("mask_zero", False, theirs.mask_zero)]
+    if hasattr(ours, "hidden_size"):
+        mine = {"activation": getattr(ours, "nonlinearity", "tanh"),
+                "recurrent_activation": "sigmoid"}
+        pairs += [(name, value, getattr(getattr(theirs, name), "__name__", getattr(theirs, name)))
+                  for name, value in mine.items() if hasattr(theirs, name)]
+    yield from (pair for pair in pairs if pair[1] != pair[2])
+
+
+def _norm_settings(ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The settings of a normalisation on both sides, alike or not."""
+    machine = "None, the machine epsilon of the type,"
+    yield "epsilon", machine if ours.eps is None else ours.eps, theirs.epsilon
+    rank = len((getattr(theirs, "_build_shapes_dict", None) or {}).get("input_shape", ()))
+    axes = [theirs.axis] if isinstance(theirs.axis, int) else theirs.axis
+    axes = sorted(each - rank if each >= 0 else each for each in axes)      # the last is -1
+    if hasattr(ours, "normalized_shape"):
+        yield "axis", list(range(-len(ours.normalized_shape), 0)), axes
+    else:
+        yield "axis", "the channels", "the channels" if axes == [-1] else axes
     if hasattr(ours, "num_groups"):
-        pairs.append(("groups", ours.num_groups, theirs.groups))
+        yield "groups", ours.num_groups, theirs.groups
     if hasattr(theirs, "momentum"):            # None: torch takes the mean over all batches
         forgets = None if ours.momentum is None else round(1 - ours.momentum, 12)
-        pairs.append(("momentum in Keras's sense", forgets, theirs.momentum))
-    if hasattr(theirs, "strides"):
-        rank = len(ours.kernel_size)
-        pairs += [("stride", _sizes(ours.stride, rank), _sizes(theirs.strides, rank)),
-                  ("dilation", _sizes(ours.dilation, rank), _sizes(theirs.dilation_rate, rank))]
-        if not _pads_alike(ours, theirs, rank):
-            pairs.append(("padding", ours.padding, theirs.padding))
-    yield from (pair for pair in pairs if pair[1] != pair[2])
+        yield "momentum in Keras's sense", forgets, theirs.momentum
+
+
+def _convolution_settings(ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The settings of a convolution on both sides, alike or not."""
+    rank = len(ours.kernel_size)
+    yield "stride", _sizes(ours.stride, rank), _sizes(theirs.strides, rank)
+    yield "dilation", _sizes(ours.dilation, rank), _sizes(theirs.dilation_rate, rank)
+    if _is_a(theirs, ["BaseConvTranspose"]):   # by itself Keras fills up a stride above the window
+        fill = tuple(max(stride - dilation * (size - 1) - 1, 0) for stride, dilation, size
+                     in zip(ours.stride, ours.dilation, ours.kernel_size))
+        other = fill if theirs.output_padding is None else _sizes(theirs.output_padding, rank)
+        yield "output_padding", _sizes(ours.output_padding, rank), other
+    if not _pads_alike(ours, theirs, rank):
+        yield "padding", ours.padding, theirs.padding
 
 
 def _pads_alike(ours: Any, theirs: Any, rank: int) -> bool:
     """Whether two convolutions are sure to put the same zeros around any image."""
-    padding = {"same": None, "valid": 0}.get(ours.padding, ours.padding) if isinstance(
-        ours.padding, str) else ours.padding
-    if getattr(ours, "padding_mode", "zeros") != "zeros" or any(
-            _sizes(getattr(ours, "output_padding", 0), rank)):
+    padding = {"same": None, "valid": 0}.get(ours.padding, ours.padding)
+    if getattr(ours, "padding_mode", "zeros") != "zeros":
         return False
     if theirs.padding == "valid":
         return padding is not None and not any(_sizes(padding, rank))
@@ -366,7 +459,8 @@ class CopyReport(Report):
     layers : tuple of (str, str, int, str)
         Torch layer, Keras layer, numbers copied, and how their shape changed.
     settings : tuple of str
-        Settings that differ: with them the outputs differ although the weights agree.
+        Settings that differ: with them the outputs differ although the weights agree. Also what
+        could not be seen.
 
     Examples
     --------
@@ -405,20 +499,40 @@ def _pairs(torch_model: Any, keras_model: Any) -> list[tuple[_Part, _Part]]:
         if (ours.family, theirs.family) not in rules:
             raise ValueError(f"torch's {ours} cannot be paired with Keras's {theirs}, which "
                              "computes something else: nothing was copied")
-        if theirs.family == "GRU" and not theirs.layer.reset_after:
-            raise ValueError(f"torch's {ours} cannot be paired with Keras's {theirs}, which has "
-                             "reset_after=False: nothing was copied")
+        for side, part in (("torch", ours), ("Keras", theirs)):
+            if strange := [*(part.tensors.keys() - rules[ours.family, theirs.family].knows)]:
+                raise ValueError(f"{side}'s {part.name} ({part.kind}) keeps {min(strange)}, which "
+                                 "no rule knows: nothing was copied")
+        if reason := _other_sums(ours, theirs):
+            raise ValueError(f"torch's {ours} cannot be paired with Keras's {theirs}: {reason}: "
+                             "nothing was copied")
         previous = (ours, theirs)
         pairs.append(previous)
     return pairs
 
 
-def _check_fit(ours: _Part, theirs: _Part, arrays: Arrays, wanted: Mapping[str, Any]) -> None:
+def _other_sums(ours: _Part, theirs: _Part) -> str:
+    """Why two layers of one family cannot agree whatever their weights are; empty if they can."""
+    if theirs.family == "GRU" and not theirs.layer.reset_after:
+        return "reset_after=False in Keras"
+    mine, other = (getattr(each.layer, "num_heads", 0) for each in (ours, theirs))
+    if mine != other:
+        return f"the number of heads is {mine} in torch and {other} in Keras"
+    mine, other = (getattr(each.layer, "groups", 1) for each in (ours, theirs))
+    if theirs.family == "depthwise convolution":
+        other = theirs.tensors["kernel"].shape[-2]
+    differ = "convolution" in theirs.family and mine != other
+    return f"the number of groups is {mine} in torch and {other} in Keras" if differ else ""
+
+
+def _check_fit(ours: _Part, theirs: _Part, arrays: Arrays, wanted: Arrays, to: str) -> None:
     """Raise where what was converted is not what the other side keeps."""
+    source, target = ("torch", "Keras") if to == "keras" else ("Keras", "torch")
     for name in [*wanted, *arrays]:
         if name not in arrays or name not in wanted:
-            raise ValueError(f"torch's {ours} does not fit Keras's {theirs}: only one of them has "
-                             f"what {name} stands for: nothing was copied")
+            has, lacks = (source, target) if name in arrays else (target, source)
+            raise ValueError(f"torch's {ours} does not fit Keras's {theirs}: {has} keeps {name} "
+                             f"and {lacks} has nothing like it: nothing was copied")
         if tuple(arrays[name].shape) != tuple(wanted[name].shape):
             raise ValueError(f"torch's {ours} does not fit Keras's {theirs}: {name} would become "
                              f"{tuple(arrays[name].shape)} and must be "
@@ -444,7 +558,7 @@ def _convert(ours: _Part, theirs: _Part, to: str, reorder: bool) -> dict[str, An
                   for name, value in arrays.items()}
     wanted = {name: tuple(value.shape) for name, value in target.tensors.items()}
     arrays = dict((rule.to_keras if to == "keras" else rule.to_torch)(arrays, wanted))
-    _check_fit(ours, theirs, arrays, target.tensors)
+    _check_fit(ours, theirs, arrays, target.tensors, to)
     if order is not None and to == "keras":
         arrays = {name: _reordered(name, value, order, theirs.family)
                   for name, value in arrays.items()}
@@ -461,8 +575,9 @@ def copy_weights(torch_model: Any, keras_model: Any, *, to: str = "keras",
                  reorder_flattened: bool = True) -> CopyReport:
     """Copy the weights of a torch model into a Keras model of the same layers, or back.
 
-    Layers that own weights are paired in the order in which both models hold them. Everything is
-    checked before anything is written.
+    Layers that own weights are paired in the order in which both models hold them, not in which
+    they run. Everything is checked before anything is written. Layers without weights
+    (activations, pooling, dropout) are not compared: read the report, and compare outputs.
 
     Parameters
     ----------
@@ -476,13 +591,16 @@ def copy_weights(torch_model: Any, keras_model: Any, *, to: str = "keras",
         Which of the two is written.
     reorder_flattened : bool
         Put the rows behind a flattened image into the order of the other side: torch flattens
-        (C, H, W), Keras (H, W, C). Of a subclassed Keras model the order cannot be known, and
-        rows stay as they are.
+        (C, H, W), Keras (H, W, C). The report says "rows reordered" where it is done; say False
+        if your torch model flattens with the channels last. It cannot be seen in a subclassed
+        Keras model, nor where what was flattened is joined with something else or comes out of a
+        nested model or a TimeDistributed: rows stay, with a note if a convolution came before.
 
     Returns
     -------
     CopyReport
-        A row for each layer; its `settings` name what differs although the weights agree.
+        A row for each layer; its `settings` name what differs although the weights agree, and
+        what could not be seen.
 
     Raises
     ------
@@ -500,20 +618,8 @@ def copy_weights(torch_model: Any, keras_model: Any, *, to: str = "keras",
     """
     _check_arguments(torch_model, keras_model, to)
     pairs = _pairs(torch_model, keras_model)
-    planned: list[tuple[Any, Any]] = []
-    written: dict[int, Any] = {}
-    for ours, theirs in pairs:
-        arrays = _convert(ours, theirs, to, reorder_flattened)
-        target = (theirs if to == "keras" else ours).tensors
-        for name, array in arrays.items():
-            before = written.setdefault(id(target[name]), array)
-            if before is not array and not (before == array).all():
-                raise ValueError(f"torch's {ours} shares {name} with another layer, and Keras's "
-                                 f"{theirs} has other numbers there: nothing was copied")
-            planned.append((target[name], array))
-    for tensor, array in planned:
-        _write(tensor, array, to)
-    return _report(pairs)
+    _write_all(_plan(pairs, to, reorder_flattened), to)
+    return _report(pairs, keras_model, reorder_flattened)
 
 
 def _check_arguments(torch_model: Any, keras_model: Any, to: str) -> None:
@@ -527,6 +633,48 @@ def _check_arguments(torch_model: Any, keras_model: Any, to: str) -> None:
         raise ValueError(f'to must be "keras" or "torch", not {to!r}')
 
 
+def _plan(pairs: Sequence[tuple[_Part, _Part]], to: str,
+          reorder: bool) -> list[tuple[str, Any, Any]]:
+    """For each tensor of the target its name for people, itself, and the array to be written."""
+    planned: dict[int, tuple[str, Any, Any]] = {}
+    for ours, theirs in pairs:
+        target = theirs if to == "keras" else ours
+        sides = f"torch's {ours}", f"Keras's {theirs}"
+        other, shown = sides if to == "keras" else sides[::-1]
+        for name, array in _convert(ours, theirs, to, reorder).items():
+            tensor = target.tensors[name]
+            *_, before = planned.setdefault(id(tensor), (f"{name} of {shown}", tensor, array))
+            if not _numpy().array_equal(before, array, equal_nan=True):
+                raise ValueError(f"{shown} shares {name} with another layer, and {other} has "
+                                 "other numbers there: nothing was copied")
+            if _too_large(array, tensor):
+                raise ValueError(f"{name} of {shown} is {tensor.dtype}, too small for the numbers "
+                                 "on the other side: nothing was copied")
+    return list(planned.values())
+
+
+def _too_large(array: Any, tensor: Any) -> bool:
+    """Whether a finite number would become infinite in the tensor's type."""
+    import torch
+    np, kind = _numpy(), getattr(torch, str(tensor.dtype).removeprefix("torch."))
+    return bool((abs(array[np.isfinite(array)]) > torch.finfo(kind).max).any())
+
+
+def _write_all(planned: Sequence[tuple[str, Any, Any]], to: str) -> None:
+    """Write every array, or put back what was there and say what could not be written."""
+    done: list[tuple[Any, Any]] = []
+    for name, tensor, array in planned:
+        try:
+            before = _read(tensor)
+            _write(tensor, array, to)
+            done.append((tensor, before))
+        except Exception as error:             # a tensor that refuses, a device without memory
+            for earlier, old in done:
+                _write(earlier, old, to)
+            raise ValueError(f"{name} cannot be written ({str(error).partition('.')[0]}): nothing "
+                             "was copied") from error
+
+
 def _write(tensor: Any, array: Any, to: str) -> None:
     """Put an array into a tensor of its shape."""
     if to == "keras":
@@ -537,12 +685,15 @@ def _write(tensor: Any, array: Any, to: str) -> None:
         tensor.copy_(torch.from_numpy(_numpy().ascontiguousarray(array)))
 
 
-def _report(pairs: Sequence[tuple[_Part, _Part]]) -> CopyReport:
-    """What was copied, with the settings that differ."""
-    rules, rows, notes = _rules(), [], []
+def _report(pairs: Sequence[tuple[_Part, _Part]], keras_model: Any, reorder: bool) -> CopyReport:
+    """What was copied, with the settings that differ and what could not be seen."""
+    rules, rows = _rules(), []
+    notes = [*_directions(keras_model), *(_unsure(pairs) if reorder else ())]
     for ours, theirs in pairs:
         count = sum(prod(value.shape) for value in theirs.tensors.values())
-        rows.append((ours.name, theirs.name, count, rules[ours.family, theirs.family].change))
+        moved = ", rows reordered" * (_row_order(theirs, reorder) is not None)
+        rows.append((ours.name, theirs.name, count,
+                     rules[ours.family, theirs.family].change + moved))
         if theirs.layer is not None:
             notes += [f"{name} differs: {mine} in torch's {ours.name}, {other} in Keras's "
                       f"{theirs.name}" for name, mine, other in _settings(ours.layer, theirs.layer)]

@@ -216,6 +216,212 @@ def test_attention_with_widths_of_its_own():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(theirs(q, v, k)), expected, atol=1e-5)
 
 
+def test_another_number_of_heads_is_refused_though_all_shapes_fit():
+    theirs = L.MultiHeadAttention(2, 4)
+    theirs.build((1, 5, 8), (1, 5, 8))
+    for to in ("keras", "torch"):
+        with pytest.raises(ValueError, match="number of heads is 4 in torch and 2 in .*: nothing"):
+            copy_weights(nn.MultiheadAttention(8, 4), theirs, to=to)
+
+
+def built(layer, *shape):
+    layer.build((None, *shape))
+    return layer
+
+
+@pytest.mark.parametrize("ours, theirs", [
+    (lambda: nn.Conv2d(2, 4, 3), lambda: built(L.Conv2D(4, 3, groups=2), 8, 8, 4)),
+    (lambda: nn.Conv2d(1, 6, 3), lambda: built(L.DepthwiseConv2D(3, depth_multiplier=2), 8, 8, 3)),
+    (lambda: nn.ConvTranspose2d(4, 4, 3, groups=2, bias=False),
+     lambda: built(L.Conv2DTranspose(2, 3, use_bias=False), 6, 6, 4))])
+def test_another_number_of_groups_is_refused_though_all_shapes_fit(ours, theirs):
+    with pytest.raises(ValueError, match="number of groups is .*: nothing was copied"):
+        copy_weights(ours(), theirs())
+
+
+class Adapted(nn.Linear):
+    """A linear layer with arrays of its own, as LoRA has."""
+
+    def __init__(self):
+        super().__init__(3, 2)
+        self.lora = nn.Parameter(torch.ones(2, 2))
+
+
+class Gated(nn.Linear):
+    """A linear layer with another inside."""
+
+    def __init__(self):
+        super().__init__(3, 2)
+        self.gate = nn.Linear(3, 2)
+
+
+def adapted():
+    dense = built(L.Dense(2), 3)
+    dense.enable_lora(2)
+    return dense
+
+
+def quantised():
+    dense = built(L.Dense(2), 3)
+    dense.quantize("int8")
+    return dense
+
+
+def with_gate():
+    layer = L.MultiHeadAttention(2, 4, use_gate=True)
+    layer.build((1, 5, 8), (1, 5, 8))
+    return layer
+
+
+@pytest.mark.parametrize("to", ["keras", "torch"])
+@pytest.mark.parametrize("ours, theirs, name", [
+    (Adapted, lambda: built(L.Dense(2), 3), "lora"),
+    (Gated, lambda: built(L.Dense(2), 3), "gate.bias"),
+    (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+     lambda: built(L.Dense(2), 3), "parametrizations.weight.original0"),
+    (lambda: nn.utils.prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5),
+     lambda: built(L.Dense(2), 3), "weight_mask"),
+    (lambda: nn.MultiheadAttention(8, 2, add_bias_kv=True), with_gate, "bias_k"),
+    (lambda: nn.Linear(3, 2), adapted, "lora_kernel_a"),
+    (lambda: nn.Linear(3, 2), quantised, "kernel_scale"),
+    (lambda: nn.MultiheadAttention(8, 2), with_gate, "gate/bias")])
+def test_an_array_that_no_rule_knows_is_refused(ours, theirs, name, to):
+    import torch.nn.utils.prune  # noqa: F401
+    with pytest.raises(ValueError) as caught:
+        copy_weights(ours(), theirs(), to=to)
+    assert str(caught.value).endswith(f"keeps {name}, which no rule knows: nothing was copied")
+
+
+@pytest.mark.parametrize("side, before, size, stack", [
+    (8, [], 192, lambda: [L.Flatten(), L.Dense(5)]),
+    (8, [nn.Conv2d(3, 4, 3)], 144, lambda: [L.Conv2D(4, 3), L.Reshape((144,)), L.Dense(5)]),
+    (4, [nn.Upsample(scale_factor=2)], 192, lambda: [L.UpSampling2D(2), L.Flatten(), L.Dense(5)]),
+    (8, [nn.Conv2d(3, 4, 3)], 144,
+     lambda: [keras_stack((8, 8, 3), L.Conv2D(4, 3)), L.Flatten(), L.Dense(5)]),
+    (8, [nn.Conv2d(3, 4, 3)], 144,
+     lambda: [L.Conv2D(4, 3), keras_stack((6, 6, 4), L.Flatten(), L.Dense(5))])])
+def test_a_flattened_image_is_found(side, before, size, stack):
+    """A bare image, a reshape, a layer without weights, a nested body, a nested head."""
+    ours = nn.Sequential(*before, nn.Flatten(), nn.Linear(size, 5))
+    report = agree(ours, keras_stack((side, side, 3), *stack()),
+                   normal(np.random.default_rng(0), 2, 3, side, side), image=True)
+    assert report.layers[-1][3].endswith("rows reordered") and report.settings == ()
+
+
+def test_a_residual_image_is_found():
+    given = keras.Input((8, 8, 3))
+    summed = L.Add()([given, L.Conv2D(3, 3, padding="same")(given)])
+    theirs = keras.Model(given, L.Dense(5)(L.Flatten()(summed)))
+    ours = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Linear(192, 5))
+    assert "rows reordered" in copy_weights(ours, theirs).layers[1][3]
+
+
+def test_channels_first_and_a_permutation_keep_their_rows():
+    options = {"data_format": "channels_first"}
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(144, 5))
+    for flatten, moved in ((L.Flatten(), False), (L.Flatten(**options), True)):
+        theirs = keras_stack((3, 8, 8), L.Conv2D(4, 3, **options), flatten, L.Dense(5))
+        assert ("reordered" in copy_weights(ours, theirs).layers[1][3]) is moved
+    theirs = keras_stack((8, 8, 3), L.Conv2D(4, 3), L.Permute((3, 1, 2)), L.Flatten(), L.Dense(5))
+    assert "reordered" not in copy_weights(ours, theirs).layers[1][3]
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = L.Conv2D(4, 3), L.Dense(5)
+
+    def call(self, x):
+        return self.head(keras.ops.reshape(self.body(x), (-1, 144)))
+
+
+def test_what_cannot_be_seen_is_told():
+    def joined():
+        image, meta = keras.Input((8, 8, 3)), keras.Input((2,))
+        flat = L.Concatenate()([L.Flatten()(L.Conv2D(4, 3)(image)), meta])
+        return keras.Model([image, meta], L.Dense(5)(flat))
+
+    def called():
+        model = Subclassed()
+        model(np.zeros((1, 8, 8, 3), "float32"))
+        return model
+    for model, rows in ((called(), 144), (joined(), 146)):
+        ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(rows, 5))
+        (note,) = copy_weights(ours, model).settings
+        assert note.startswith("the rows of Keras's dense") and "compare outputs" in note
+        assert copy_weights(ours, model, reorder_flattened=False).settings == ()
+    pooled = keras_stack((8, 8, 3), L.Conv2D(4, 3), L.GlobalAveragePooling2D(), L.Dense(5))
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 5))
+    assert copy_weights(ours, pooled).settings == ()
+    several = keras_stack((4, 4, 4), L.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5))
+    assert "compare outputs" in copy_weights(nn.LayerNorm((4, 4, 4)), several).settings[0]
+
+
+@pytest.mark.parametrize("ours, theirs, word", [
+    (lambda: nn.RNN(5, 4, nonlinearity="relu"), lambda: built(L.SimpleRNN(4), 6, 5), "activation"),
+    (lambda: nn.LSTM(5, 4), lambda: built(L.LSTM(4, activation="relu"), 6, 5), "activation"),
+    (lambda: nn.GRU(5, 4), lambda: built(L.GRU(4, recurrent_activation="hard_sigmoid"), 6, 5),
+     "recurrent_activation"),
+    (lambda: nn.LSTM(5, 4), lambda: built(L.LSTM(4, go_backwards=True), 6, 5), "go_backwards"),
+    (lambda: nn.LSTM(5, 4, bidirectional=True),
+     lambda: built(L.Bidirectional(L.LSTM(4), merge_mode="sum"), 6, 5), "merge_mode"),
+    (lambda: nn.ConvTranspose2d(3, 4, 2, stride=3),
+     lambda: built(L.Conv2DTranspose(4, 2, strides=3), 8, 8, 3), "output_padding"),
+    (lambda: nn.LayerNorm(4), lambda: keras_stack((4, 4), L.LayerNormalization(1, 1e-5)), "axis"),
+    (lambda: nn.RMSNorm(4), lambda: built(L.RMSNormalization(), 4), "epsilon"),
+    (lambda: nn.Embedding(5, 3, max_norm=0.1), lambda: built(L.Embedding(5, 3), 4), "max_norm"),
+    (lambda: nn.Embedding(5, 3), lambda: built(L.Embedding(5, 3, mask_zero=True), 4), "mask_zero"),
+    (lambda: nn.MultiheadAttention(8, 2, add_zero_attn=True),
+     lambda: (lambda layer: layer.build((1, 5, 8), (1, 5, 8)) or layer)(L.MultiHeadAttention(2, 4)),
+     "add_zero_attn")])
+def test_settings_that_change_outputs_are_noted(ours, theirs, word):
+    (note,) = copy_weights(ours(), theirs()).settings
+    assert note.startswith(f"{word} differs: ")
+
+
+def test_output_padding_that_fills_a_stride_agrees():
+    ours = nn.ConvTranspose2d(3, 4, 2, stride=3, output_padding=1)
+    theirs = keras_stack((4, 5, 3), L.Conv2DTranspose(4, 2, strides=3))
+    assert agree(ours, theirs, normal(np.random.default_rng(0), 2, 3, 4, 5),
+                 image=True).settings == ()
+
+
+def test_what_fails_while_writing_is_undone():
+    with torch.inference_mode():
+        frozen = nn.Linear(3, 2)
+    ours = nn.Sequential(nn.Linear(3, 3), frozen)
+    before = ours[0].weight.detach().clone()
+    with pytest.raises(ValueError, match=r"weight of torch's 1 .*cannot be written.*nothing was"):
+        copy_weights(ours, keras_stack((3,), L.Dense(3), L.Dense(2)), to="torch")
+    assert torch.equal(ours[0].weight, before)
+
+
+def test_numbers_too_large_for_the_type_are_refused():
+    ours, theirs = nn.Linear(3, 2), built(L.Dense(2, dtype="float16"), 3)
+    nn.init.constant_(ours.weight, 1e6)
+    with pytest.raises(ValueError, match="kernel of Keras's .* is float16, too small"):
+        copy_weights(ours, theirs)
+    theirs = built(L.Dense(2), 3)
+    copy_weights(ours, theirs)
+    with pytest.raises(ValueError, match="weight of torch's .* is torch.float16, too small"):
+        copy_weights(nn.Linear(3, 2).half(), theirs, to="torch")
+
+
+def test_a_module_used_twice_counts_once():
+    linear = nn.Linear(3, 3)
+    dense, given = L.Dense(3), keras.Input((3,))
+    report = copy_weights(nn.Sequential(nn.Sequential(linear), nn.Sequential(linear)),
+                          keras.Model(given, dense(dense(given))))
+    assert len(report.layers) == 1 and report.layers[0][3] == "(out, in) → (in, out)"
+
+
+class Late(keras.Model):
+    """Makes its layers when it is called for the first time."""
+
+    def build(self, shape):
+        self.dense = L.Dense(2)
+
+
 def test_gru_without_reset_after_is_told():
     theirs = keras_stack((6, 5), L.GRU(4, reset_after=False, use_bias=False))
     with pytest.raises(ValueError, match=r"weight_ih \(12, 5\).*reset_after=False.*nothing was"):
@@ -249,8 +455,10 @@ def test_norms_with_other_settings_are_noted():
 BAD = [
     (lambda: nn.Linear(3, 4), lambda: keras_stack((3,), L.Dense(5)),
      ["weight (4, 3)", "kernel (3, 5)", "would become"]),
-    (lambda: nn.Linear(3, 5, bias=False), lambda: keras_stack((3,), L.Dense(5)), ["bias"]),
-    (lambda: nn.Linear(3, 5), lambda: keras_stack((3,), L.Dense(5, use_bias=False)), ["bias"]),
+    (lambda: nn.Linear(3, 5, bias=False), lambda: keras_stack((3,), L.Dense(5)),
+     ["Keras keeps bias and torch has nothing like it"]),
+    (lambda: nn.Linear(3, 5), lambda: keras_stack((3,), L.Dense(5, use_bias=False)),
+     ["torch keeps bias and Keras has nothing like it"]),
     (lambda: nn.Linear(3, 5), lambda: keras_stack((3,), L.Dense(5), L.Dense(2)),
      ["only keras_model", "kernel (5, 2)"]),
     (lambda: nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)),
@@ -260,7 +468,7 @@ BAD = [
      ["(4, 4, 3, 3)", "(3, 3, 4, 1)"]),
     (lambda: nn.MultiheadAttention(8, 2),
      lambda: keras_stack((5, 6), KerasSelfAttention(L.MultiHeadAttention(2, 4))),
-     ["in_proj_weight (24, 8)", "query/kernel (6, 2, 4)"]),
+     ["in_proj_weight (24, 8)", "query/kernel (6, 2, 4)", "must be"]),
     (lambda: nn.MultiheadAttention(9, 3),
      lambda: keras_stack((5, 9), KerasSelfAttention(L.MultiHeadAttention(2, 4))), ["(9, 2, 4)"]),
     (lambda: nn.BatchNorm1d(4, track_running_stats=False),
@@ -269,6 +477,8 @@ BAD = [
     (lambda: nn.Bilinear(2, 3, 4), lambda: keras_stack((3,), L.Dense(5)), ["Bilinear"]),
     (lambda: nn.Linear(3, 5), lambda: keras_stack((3,), L.PReLU()), ["PReLU"]),
     (lambda: nn.Linear(3, 5), lambda: keras.Sequential([L.Dense(5)]), ["no weights yet"]),
+    (lambda: nn.InstanceNorm1d(3, track_running_stats=True), lambda: keras_stack((3,), L.Dense(5)),
+     ["InstanceNorm1d"]),
     (lambda: nn.LazyLinear(5), lambda: keras_stack((3,), L.Dense(5)), []),
     (lambda: nn.Linear(3, 5, device="meta"), lambda: keras_stack((3,), L.Dense(5)), ["meta"]),
     (lambda: nn.LSTM(3, 4), lambda: keras_stack((5, 3), L.LSTM(4, use_bias=False)), ["bias"]),
@@ -295,6 +505,7 @@ def test_a_mismatch_is_explained_and_nothing_is_copied(ours, theirs, words, to):
         copy_weights(ours, both, to=to)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
+    assert message.endswith(": nothing was copied")
     assert torch.equal(good.weight, before[0])
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(better.kernel), before[1])
 
@@ -310,6 +521,23 @@ def test_a_shared_matrix_cannot_become_two():
     copy_weights(ours, theirs)
     copy_weights(ours, theirs, to="torch")             # now both are the same matrix
     assert torch.equal(ours[0].weight, before)
+    nn.init.constant_(ours[0].weight, float("nan"))
+    copy_weights(ours, theirs)
+    assert copy_weights(ours, theirs, to="torch").count == 30
+
+
+def test_a_keras_variable_that_two_layers_share_is_named():
+    first, second = built(L.Dense(3, use_bias=False), 3), built(L.Dense(3, use_bias=False), 3)
+    object.__setattr__(second, "_trainable_variables", first._trainable_variables)
+    theirs = keras_stack((3,), first, second)
+    with pytest.raises(ValueError, match="Keras's dense.* shares kernel with another layer, and "
+                                         "torch's 1"):
+        copy_weights(nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(2))), theirs)
+
+
+def test_a_model_that_makes_its_layers_late_must_be_called():
+    with pytest.raises(ValueError, match="no weights yet at late .*: call it once, .*: nothing"):
+        copy_weights(nn.Linear(3, 2), Late())
 
 
 def test_rows_can_be_left_as_they_are():

@@ -540,6 +540,6 @@ LESSON = Lesson(
          "compare outputs, and in float64 when in doubt."),
         ("Two digits of agreement are called rounding.",
          "float32 carries seven digits. Ask what the difference is in float64: rounding shrinks by "
-         "nine digits, a wrong epsilon stays."),
+         "about nine digits, a wrong epsilon stays."),
         ("A compiled function is expected to print at each call.",
          "Python ran once, while tracing. Let the class put a counter inside, and predict it.")))
