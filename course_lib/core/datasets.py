@@ -4,18 +4,19 @@
 __all__ = ['SOURCES', 'ImageData', 'Source', 'fetch', 'read_idx', 'is_present', 'load_images']
 
 # %% ../../nbs/core/datasets.ipynb #dad1c1ae
+import functools
 import gzip
-import io
+import hashlib
 import os
 import tarfile
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomically
 from .frameworks import require
 
 # %% ../../nbs/core/datasets.ipynb #6ee474ce
@@ -82,30 +83,62 @@ class Source:
     classes: Sequence[str] = field(default=tuple("0123456789"))
     installed: str = ""
 
+# %% ../../nbs/core/datasets.ipynb #b7d20f01
+@functools.cache
+def _sha256(path: Path, size: int, time: int) -> str:
+    """Fingerprint of a file in the state of that size and time."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    """Whether a file is here, with this content."""
+    try:
+        state = path.stat()
+        return _sha256(path, state.st_size, state.st_mtime_ns) == sha256.lower()
+    except OSError:
+        return False
+
 # %% ../../nbs/core/datasets.ipynb #ca7ebbf1
 def _resume(address: str, target: Any, pooch: Any) -> None:
     """Download to a file beside the target, from where the last attempt stopped."""
     import requests
-    from tqdm import tqdm
-    part = Path(pooch.path) / f"{address.rpartition('/')[2]}.part"
+    name = address.rpartition("/")[2]
+    part = Path(pooch.path) / f"{name}.part"
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(address, headers=headers, stream=True, timeout=20) as answer:
-        if answer.status_code == 416:              # everything was here already
-            os.replace(part, target)
+        if answer.status_code != 416 or not have:
+            answer.raise_for_status()
+            have = have if answer.status_code == 206 else 0
+            _receive(answer, part, have)
+        measured = {"Content-Length", "Transfer-Encoding"} & {*answer.headers}
+    if not _is_whole(part, pooch.registry[name]):
+        if have:                                   # its beginning was wrong: begin again
+            part.unlink()
+            _resume(address, target, pooch)
             return
-        answer.raise_for_status()
-        have = have if answer.status_code == 206 else 0
-        left = int(answer.headers.get("Content-Length", 0))
-        bar = tqdm(total=have + left, initial=have, unit="B", unit_scale=True, desc=part.stem)
-        with open(part, "ab" if have else "wb") as stream, bar:
+        if not measured:
+            raise requests.exceptions.ChunkedEncodingError
+    os.replace(part, target)
+
+
+def _receive(answer: Any, part: Path, have: int) -> None:
+    """Append what a server sends."""
+    import requests
+    from tqdm import tqdm
+    encoded = "Content-Encoding" in answer.headers
+    left = 0 if encoded else int(answer.headers.get("Content-Length", 0))
+    bar = tqdm(total=have + left or None, initial=have, unit="B", unit_scale=True, desc=part.stem)
+    with open(part, "ab" if have else "wb") as stream, bar:
+        try:
             for piece in answer.iter_content(1 << 16):
                 stream.write(piece)
                 bar.update(len(piece))
-    if left and part.stat().st_size < have + left:
-        raise requests.ConnectionError(f"the connection ended {have + left - part.stat().st_size} "
-                                       "bytes too early")
-    os.replace(part, target)
+        except requests.RequestException:
+            raise requests.exceptions.ChunkedEncodingError from None
+    if part.stat().st_size < have + left:
+        raise requests.exceptions.ChunkedEncodingError
 
 # %% ../../nbs/core/datasets.ipynb #77166379
 def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: str | os.PathLike) -> Path:
@@ -129,9 +162,12 @@ def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: str | os.PathL
     Raises
     ------
     ConnectionError
-        If no mirror can be reached. What has arrived is kept, and the next call goes on there.
-    ValueError
-        If a mirror serves another content; it is thrown away.
+        If no mirror can be reached, or none serves this content. What has arrived is kept, and
+        the next call goes on there; another content is thrown away.
+    OSError
+        If the folder cannot be written, or is full.
+    TypeError
+        If `mirrors` is one text.
 
     Examples
     --------
@@ -139,27 +175,44 @@ def fetch(name: str, sha256: str, mirrors: Sequence[str], folder: str | os.PathL
     Traceback (most recent call last):
     ConnectionError: a.gz could not be downloaded: no mirror was named
     """
-    pooch = require("pooch", extra="course", needed_for="A download")
-    import requests
-    pooch.get_logger().setLevel("ERROR")
+    filelock = require("filelock", extra="course", needed_for="A download")
+    path = Path(folder) / name
+    if isinstance(mirrors, str):
+        raise TypeError(f"mirrors must be a list of addresses, not {mirrors!r}: put it in brackets")
+    if _is_whole(path, sha256):
+        return path
     reasons = [] if mirrors else ["no mirror was named"]
-    for mirror in mirrors:
-        keeper = pooch.create(Path(folder), f"{mirror.rstrip('/')}/", registry={name: sha256},
-                              retry_if_failed=0)
-        try:
-            return Path(keeper.fetch(name, downloader=_resume))
-        except requests.RequestException as error:
-            reasons.append(f"{mirror} {_reason(error)}")
-        except ValueError:
-            raise ValueError(f"{name} from {mirror} is not the file that was published: its sha256 "
-                             "differs, so it was thrown away") from None
+    try:
+        for mirror in mirrors:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{path}.lock"):
+                reason = _try(path, sha256, mirror)
+            if not reason:
+                return path
+            reasons.append(f"{mirror} {reason}")
+    except OSError as error:
+        raise OSError(f"folder {str(path.parent)!r} cannot take {name}: "
+                      f"{error.strerror or error}") from None
     raise ConnectionError(f"{name} could not be downloaded: {'; '.join(reasons)}")
 
 
-def _reason(error: Exception) -> str:
-    """Why a request failed, in a few words."""
-    answer = getattr(error, "response", None)
-    return f"answered {answer.status_code}" if answer is not None else "cannot be reached"
+def _try(path: Path, sha256: str, mirror: str) -> str:
+    """Bring a file from one mirror; if that fails, say why in a few words."""
+    pooch = require("pooch", extra="course", needed_for="A download")
+    import requests
+    pooch.get_logger().setLevel("ERROR")
+    keeper = pooch.create(path.parent, f"{mirror.rstrip('/')}/", registry={path.name: sha256},
+                          retry_if_failed=0)
+    try:
+        keeper.fetch(path.name, downloader=_resume)
+    except requests.exceptions.ChunkedEncodingError:
+        return "broke off, and the next call goes on there"
+    except requests.RequestException as error:
+        answer = error.response
+        return "cannot be reached" if answer is None else f"answered {answer.status_code}"
+    except ValueError:
+        return "serves another file under that name: its sha256 differs"
+    return ""
 
 # %% ../../nbs/core/datasets.ipynb #dc8cc467
 def read_idx(content: bytes) -> Any:
@@ -270,19 +323,37 @@ def is_present(name: str) -> bool:
     """
     if name == "digits":
         return True
-    source = _source(name)
-    return bool(_installed(source)) or all((_folder(name) / file).exists() for file in source.files)
+    source, folder = _source(name), _folder(name)
+    return bool(_installed(source)) or all(_is_whole(folder / file, sha256)
+                                           for file, sha256 in source.files.items())
 
 
 def _installed(source: Source) -> list[Path]:
-    """The files of a set as a package of the system brought them: all, or none."""
+    """The IDX files of a set as a package of the system brought them: all, or none."""
     paths = [Path(source.installed) / file for file in source.files if source.installed]
-    return paths if all(path.exists() for path in paths) else []
+    shapes = [_named_shape(path) for path in paths]
+    fit = ([len(shape) for shape in shapes] == [3, 1, 3, 1]
+           and shapes[0][0] == shapes[1][0] and shapes[2][0] == shapes[3][0])
+    return paths if fit else []
+
+
+def _named_shape(path: Path) -> tuple[int, ...]:
+    """The shape in the head of a compressed IDX file, if the length at its end agrees."""
+    try:
+        with open(path, "rb") as raw:
+            head = gzip.GzipFile(fileobj=raw).read(16)
+            raw.seek(-4, os.SEEK_END)
+            length = int.from_bytes(raw.read(), "little")
+    except (OSError, EOFError, zlib.error):
+        return ()
+    count = head[3] if head[:3] == b"\0\0\x08" and len(head) > 3 else 0
+    shape = tuple(int.from_bytes(head[4 + 4 * each:][:4], "big") for each in range(count))
+    return shape if length == 4 + 4 * count + prod(shape) else ()
 
 
 def _source(name: str) -> Source:
     """Where a set comes from, or one sentence on which there are."""
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise ValueError(f"name must be one of digits, {', '.join(SOURCES)}, not {name!r}")
     return SOURCES[name]
 
@@ -305,9 +376,9 @@ def load_images(name: str, *, fall_back: bool = True) -> ImageData:
     Raises
     ------
     ValueError
-        If there is no such set, or what a mirror serves is not what was published.
-    ConnectionError
-        If it cannot be downloaded and `fall_back` is false.
+        If there is no such set, or its files are damaged.
+    OSError
+        If it cannot be downloaded (`ConnectionError`) or kept, and `fall_back` is false.
 
     Examples
     --------
@@ -321,12 +392,28 @@ def load_images(name: str, *, fall_back: bool = True) -> ImageData:
     try:
         paths = _installed(source) or [fetch(file, sha256, mirrors, _folder(name))
                                        for file, sha256 in source.files.items()]
-    except ConnectionError as error:
+    except OSError as error:
         if not fall_back:
             raise
         warnings.warn(f"{error}; digits take the place of {name}", stacklevel=2)
         return _digits()
-    return ImageData(name, *source.read(paths), tuple(source.classes))
+    return _images(name, source, paths)
+
+
+def _images(name: str, source: Source, paths: Sequence[Path]) -> ImageData:
+    """The images and labels in these files, if they belong together."""
+    try:
+        data = ImageData(name, *source.read(paths), tuple(source.classes))
+        for images, labels in ((data.train_images, data.train_labels),
+                               (data.test_images, data.test_labels)):
+            if images.ndim < 3 or labels.shape != images.shape[:1]:
+                raise ValueError(f"images have the shape {images.shape}, labels {labels.shape}")
+            if len(labels) and labels.max() >= len(source.classes):
+                raise ValueError(f"a label is {labels.max()}, of {len(source.classes)} classes")
+    except (OSError, EOFError, ValueError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise ValueError(f"the files of {name} in {str(paths[0].parent)!r} are damaged, so remove "
+                         f"them or install their package again: {error}") from None
+    return data
 
 
 def _digits() -> ImageData:

@@ -4,16 +4,221 @@
 __all__ = ['fingerprint', 'run_experiments']
 
 # %% ../../nbs/core/experiments.ipynb #8f15d4b8
+import ast
+import contextlib
+import dis
+import functools
 import hashlib
-import inspect
+import importlib.util
 import json
+import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from .files import write_atomically
 from .frameworks import require
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e02
+_STANDARD_LIBRARY = os.path.realpath(sysconfig.get_path("stdlib"))
+
+
+def _own_file(name: str, package: str) -> Path | None:
+    """The file of a module, if it is one of our own."""
+    first, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):              # such as __main__
+        return None
+    for part in rest:
+        folders = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", folders) if spec and folders else None
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    path = Path(os.path.realpath(spec.origin))
+    foreign = ({"site-packages", "dist-packages"} & {*path.parts}
+               or path.is_relative_to(_STANDARD_LIBRARY))
+    return path if first in ("course_lib", package) or not foreign else None
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e05
+@functools.cache
+def _imports(source: bytes, package: str) -> frozenset[str]:
+    """What a module's text may import, in full names."""
+    found = set()
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):              # nobody can import it
+        return frozenset()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            with contextlib.suppress(ImportError):  # more dots than there are packages
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def _own_sources(modules: Iterable[str], package: str) -> dict[str, str]:
+    """sha256 of the files of these modules, and of all modules of our own that they import."""
+    found: dict[str, str] = {}
+    waiting, met = list(modules), set()
+    while waiting:
+        name = waiting.pop()
+        path = None if name in met else _own_file(name, package)
+        met.add(name)
+        if path is None:
+            continue
+        source, parent = path.read_bytes(), name.rpartition(".")[0]
+        found[name] = hashlib.sha256(source).hexdigest()
+        waiting += [parent] if parent else []
+        if path.suffix == ".py":
+            waiting += _imports(source, name if path.name == "__init__.py" else parent)
+    return dict(sorted(found.items()))
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e09
+def _compiled(value: Any) -> str:
+    """A function's code, or a constant of it, without addresses, file names and line numbers."""
+    if isinstance(value, CodeType):
+        constants = [_compiled(each) for each in value.co_consts]
+        return repr((value.co_name, value.co_code, value.co_exceptiontable, value.co_names,
+                     value.co_varnames, value.co_cellvars, value.co_freevars, value.co_flags,
+                     value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount,
+                     constants))
+    if isinstance(value, (tuple, frozenset)):
+        each = map(_compiled, value)
+        return repr((type(value).__name__, sorted(each) if isinstance(value, frozenset)
+                     else list(each)))
+    return repr(value)
+
+
+def _mentioned(code: CodeType) -> tuple[set[str], set[str]]:
+    """Globals that a function reads, and modules that it may import; of its inner ones too."""
+    names, imports, base = set(), set(), ""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            names.add(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            base = step.argval
+            imports.add(base)
+        elif step.opname == "IMPORT_FROM":
+            imports.add(f"{base}.{step.argval}")
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            inner = _mentioned(each)
+            names, imports = names | inner[0], imports | inner[1]
+    return names, imports
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e0c
+_NOTEBOOK = ("__main__", "__mp_main__")            # and a script
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    staticmethod: ("__func__",), classmethod: ("__func__",), property: ("fget", "fset", "fdel"),
+    functools.cached_property: ("func",), type(functools.cache(len)): ("__wrapped__",)}
+
+
+def _home(thing: Any) -> str | None:
+    """The module that has a function or a class under its name; None for a notebook's."""
+    module = sys.modules.get(thing.__module__ or "")
+    if module is None or module.__name__ in _NOTEBOOK:
+        return None
+    found: Any = module
+    for part in thing.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return module.__name__ if found is thing or isinstance(thing, type) else None
+
+
+def _class_parts(kind: type) -> dict[str, Any]:
+    """What a class of a notebook consists of."""
+    return {"__bases__": kind.__bases__, **{
+        name: value for name, value in vars(kind).items()
+        if isinstance(value, (FunctionType, *_WRAPPERS))
+        or not name.startswith("__") and name != "_abc_impl"}}
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e0d
+class _Reader:
+    """Follows an experiment to all that it refers to."""
+
+    def __init__(self, experiment: FunctionType) -> None:
+        self.package = (experiment.__module__ or "").partition(".")[0]
+        self.found: list[Any] = [experiment]
+        self.numbers, self.modules = {id(experiment): 0}, set[str]()
+        self.hashing = require("joblib.hashing", extra="course", needed_for="Knowing an experiment")
+
+    def read(self) -> list[str]:
+        """A text for each thing that was found, and the sources of our own modules."""
+        texts = [self._text(each) for each in self.found]  # which grows meanwhile
+        return [*texts, repr(_own_sources(self.modules, self.package))]
+
+    def _text(self, thing: Any) -> str:
+        if isinstance(thing, ModuleType):
+            return self._module(thing.__name__)
+        home = _home(thing)
+        if home:
+            self.modules.add(home)
+            return f"{home}.{thing.__qualname__}"
+        function = isinstance(thing, FunctionType)
+        parts = self._function_parts(thing) if function else _class_parts(thing)
+        return repr((_compiled(thing.__code__) if function else thing.__qualname__,
+                     [(name, self._content(name, parts[name])) for name in sorted(parts)]))
+
+    def _module(self, name: str) -> str:
+        """A module that is used by its name; any module inside of a package may be meant."""
+        self.modules.add(name)
+        path = _own_file(name, self.package)
+        if path and path.name == "__init__.py":
+            self.modules |= {".".join((name, *each.relative_to(path.parent).with_suffix("").parts))
+                             for each in path.parent.rglob("*.py")}
+        return name
+
+    def _function_parts(self, function: FunctionType) -> dict[str, Any]:
+        """Defaults, closure and globals of a function, by name."""
+        code, namespace = function.__code__, function.__globals__
+        names, imports = _mentioned(code)
+        self.modules |= imports
+        defaults = function.__defaults__ or ()
+        last = code.co_varnames[:code.co_argcount][code.co_argcount - len(defaults):]
+        parts = dict(zip(last, defaults)) | (function.__kwdefaults__ or {})
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            with contextlib.suppress(ValueError):  # not filled yet
+                parts[name] = cell.cell_contents
+        home = sys.modules.get(namespace.get("__name__", ""))
+        if home and home.__name__ not in _NOTEBOOK and vars(home) is namespace:
+            self.modules.add(home.__name__)        # its file has the globals
+            return parts
+        return {name: namespace[name] for name in names if name in namespace} | parts
+
+    def _content(self, name: str, value: Any) -> str:
+        try:
+            return self._hash(value)
+        except Exception:
+            raise TypeError(f"experiment uses {name}, a {type(value).__name__} that cannot be "
+                            "identified by its content: pass it as a setting") from None
+
+    def _hash(self, value: Any) -> str:
+        hasher = self.hashing.NumpyHasher("sha256")
+        hasher.persistent_id = self._known         # pickle asks this first, for each part
+        hasher.save_pers = lambda known: hasher.save(("known", known))
+        return hasher.hash(value)
+
+    def _known(self, value: Any) -> str | None:
+        """What the content of a value does not say; None, if it does."""
+        if isinstance(value, (FunctionType, type, ModuleType)):
+            if id(value) not in self.numbers:
+                self.numbers[id(value)] = len(self.found)
+                self.found.append(value)
+            return f"#{self.numbers[id(value)]}"
+        if type(value) in _WRAPPERS:
+            return repr([self._hash(getattr(value, part)) for part in _WRAPPERS[type(value)]])
+        if isinstance(value, (set, frozenset)):
+            return repr((type(value).__name__, sorted(map(self._hash, value))))
+        if hasattr(type(value), "detach"):         # a tensor, pickled with its address
+            return repr((value.requires_grad, self._hash(value.detach().cpu().numpy())))
+        return None
 
 # %% ../../nbs/core/experiments.ipynb #b91ba5ba
 def fingerprint(experiment: Callable[..., Any], settings: Mapping[str, Any], seed: int) -> str:
@@ -21,8 +226,9 @@ def fingerprint(experiment: Callable[..., Any], settings: Mapping[str, Any], see
 
     Parameters
     ----------
-    experiment : callable
-        Its source counts; that of its whole module, if it comes from one.
+    experiment : function
+        It counts with all that it refers to: modules of your own by their files, functions of a
+        notebook by their compiled code, values by their content.
     settings : mapping
         Keyword arguments, values that JSON can write.
     seed : int
@@ -35,7 +241,8 @@ def fingerprint(experiment: Callable[..., Any], settings: Mapping[str, Any], see
     Raises
     ------
     TypeError
-        If JSON cannot write the settings.
+        If the experiment is no function or uses what has no content to compare, or if JSON cannot
+        write the settings.
 
     Examples
     --------
@@ -45,22 +252,30 @@ def fingerprint(experiment: Callable[..., Any], settings: Mapping[str, Any], see
     >>> fingerprint(fingerprint, one, 0) == fingerprint(fingerprint, one, 1)
     False
     """
+    return _name(_identity(experiment), settings, seed)
+
+
+def _identity(experiment: Callable[..., Any]) -> str:
+    """The code of an experiment and of all that it refers to, and what computes it."""
+    if not isinstance(experiment, FunctionType):
+        raise TypeError(f"experiment must be a function, not {type(experiment).__name__}: write "
+                        "one with def, and pass what is fixed as a setting")
+    return repr((_Reader(experiment).read(), _versions()))
+
+
+def _name(identity: str, settings: Mapping[str, Any], seed: int) -> str:
+    """The fingerprint of a run of an experiment."""
     try:
-        written = json.dumps(dict(settings), sort_keys=True, allow_nan=False)
+        json.dumps(dict(settings), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"settings must be values that JSON can write, not {settings!r}: "
                         f"{error}") from None
-    parts = [_source(experiment), experiment.__qualname__, written, str(seed), _versions()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    joblib = require("joblib", extra="course", needed_for="Knowing an experiment")
+    parts = (identity, joblib.hash(dict(settings)), int(seed))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _source(experiment: Callable[..., Any]) -> str:
-    """The text of the module that defines a function; of the function, in a notebook."""
-    module = inspect.getmodule(experiment)
-    whole = module is not None and module.__name__ != "__main__"
-    return inspect.getsource(module if whole and module is not None else experiment)
-
-
+@functools.cache
 def _versions() -> str:
     """Versions of what computes, as far as it is installed."""
     from importlib.metadata import PackageNotFoundError, version
@@ -76,18 +291,48 @@ def _versions() -> str:
 def _run(experiment: Callable[..., Any], settings: Mapping[str, Any], seed: int,
          path: Path) -> None:
     """Run once and write the result."""
-    result = experiment(**settings, seed=seed)
+    try:
+        result = experiment(**settings, seed=seed)
+    except Exception as error:
+        error.add_note(f"This happened with the settings {dict(settings)} and seed {seed}.")
+        raise
     if not isinstance(result, Mapping):
         raise TypeError(f"experiment must return a dict of results, not {type(result).__name__}")
-    write_atomically(path, json.dumps({**settings, "seed": seed, **result}, indent=1))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A finished result, or None."""
+    taken = [key for key in result if key in {*settings, "seed"}]
+    if taken:
+        raise ValueError(f"experiment must not return {taken[0]!r}: a setting has that name, or "
+                         "the seed")
+    for key, value in result.items():
+        try:
+            json.dumps({key: value}, default=_plain)
+        except (TypeError, ValueError):
+            raise TypeError(f"experiment must return what JSON can write; {key!r} is of type "
+                            f"{type(value).__name__}") from None
+    record = json.dumps({**settings, "seed": seed, **result}, indent=1, default=_plain)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        write_atomically(path, record)
+    except OSError as error:
+        raise OSError(f"cache {str(path.parent)!r} cannot be written: {error.strerror}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic):
+        raise TypeError
+    return value.item()
+
+
+def _read(path: Path, settings: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+    """A finished result, or None."""
+    if path.is_dir():
+        raise IsADirectoryError(f"cache has a folder where a result belongs: remove {str(path)!r}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    wanted = json.loads(json.dumps({**settings, "seed": seed}))
+    return found if isinstance(found, dict) and {**found, **wanted} == found else None
 
 # %% ../../nbs/core/experiments.ipynb #92c2ca33
 def run_experiments(experiment: Callable[..., Any], settings: Iterable[Mapping[str, Any]], *,
@@ -98,8 +343,9 @@ def run_experiments(experiment: Callable[..., Any], settings: Iterable[Mapping[s
 
     Parameters
     ----------
-    experiment : callable
-        ``experiment(**settings, seed=seed)`` returns a dict of results that JSON can write.
+    experiment : function
+        ``experiment(**settings, seed=seed)`` returns a dict of results that JSON can write;
+        numbers of NumPy become those of Python, NaN and infinity stay.
     settings : iterable of mappings
         Keyword arguments of the runs.
     seeds : sequence of int
@@ -120,6 +366,10 @@ def run_experiments(experiment: Callable[..., Any], settings: Iterable[Mapping[s
     ------
     Exception
         What a run raises ends the others; finished results stay, and the next call goes on.
+    TypeError, ValueError
+        If an argument is not as described, or a result has the name of a setting.
+    OSError
+        If the folder cannot be made or written.
 
     Examples
     --------
@@ -131,19 +381,44 @@ def run_experiments(experiment: Callable[..., Any], settings: Iterable[Mapping[s
     """
     joblib = require("joblib", extra="course", needed_for="Running experiments in parallel")
     from tqdm import tqdm
-    folder = _folder(cache)
-    runs = [(dict(each), seed) for each in settings for seed in seeds]
-    paths = [folder / f"{fingerprint(experiment, *run)}.json" for run in runs]
-    missing = [(*run, path) for run, path in zip(runs, paths) if _read(path) is None]
-    workers = max(1, min(processes or _cores(), len(missing)))
+    folder, most, identity = _folder(cache), _processes(processes), _identity(experiment)
+    runs = [(*run, folder / f"{_name(identity, *run)}.json") for run in _runs(settings, seeds)]
+    missing = {path: (each, seed) for each, seed, path in runs if _read(path, each, seed) is None}
+    distinct, workers = len({path for *_, path in runs}), max(1, min(most, len(missing)))
     backend = {"backend": "loky", "inner_max_num_threads": 1} if workers > 1 else {
         "backend": "sequential"}
-    with (tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run",
+    with (tqdm(total=distinct, initial=distinct - len(missing), unit="run",
                disable=not progress) as bar, joblib.parallel_config(**backend)):
         pool = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-        for _ in pool(joblib.delayed(_run)(experiment, *run) for run in missing):
+        for _ in pool(joblib.delayed(_run)(experiment, *run, path)
+                      for path, run in missing.items()):
             bar.update()
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [json.loads(path.read_text(encoding="utf-8")) for *_, path in runs]
+
+# %% ../../nbs/core/experiments.ipynb #a1c40e14
+def _runs(settings: Iterable[Mapping[str, Any]], seeds: Sequence[int]
+          ) -> Iterator[tuple[dict[str, Any], int]]:
+    """Settings and seed of each run."""
+    if isinstance(settings, Mapping):
+        raise TypeError("settings must be a list of dicts, not one dict: put it in brackets")
+    try:
+        numbers = [int(operator.index(seed)) for seed in seeds]
+    except TypeError:
+        raise TypeError(f"seeds must be a list of whole numbers, not {seeds!r}") from None
+    for each in settings:
+        if not isinstance(each, Mapping) or "seed" in each:
+            raise TypeError(f"settings must be dicts without a seed, not {each!r}")
+        yield from ((dict(each), number) for number in numbers)
+
+
+def _processes(wanted: int | None) -> int:
+    """How many processes there may be: as many as there are cores, if nothing else is wanted."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    if wanted is None:
+        return len(allowed(0)) if allowed else os.cpu_count() or 1
+    if not hasattr(wanted, "__index__") or operator.index(wanted) < 1:
+        raise ValueError(f"processes must be a whole number from 1 or None, not {wanted!r}")
+    return operator.index(wanted)
 
 
 def _folder(cache: str | os.PathLike | None) -> Path:
@@ -152,11 +427,8 @@ def _folder(cache: str | os.PathLike | None) -> Path:
     if chosen is None:
         platformdirs = require("platformdirs", extra="course", needed_for="A cache of results")
         chosen = Path(platformdirs.user_cache_dir("course-lib")) / "experiments"
-    Path(chosen).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(chosen).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cache {str(chosen)!r} cannot be made: {error.strerror}") from None
     return Path(chosen)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -4,8 +4,12 @@
 from __future__ import annotations  # noqa: F404
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
+from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 from ..core.files import data_path
@@ -16,11 +20,15 @@ __all__ = ['HARDWARE', 'training_flops', 'TrainingRecord', 'training_record', 'r
            'gpu_hours', 'energy_kwh', 'CostReport', 'training_cost']
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #8883ff40
-def _amount(value: Any, argument: str) -> float:
-    """A number above 0, or a sentence."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e60:
-        raise ValueError(f"{argument} must be a number above 0, not {value!r}")
-    return value
+def _amount(value: Any, argument: str, wanted: str = "",
+            fits: Callable[[Any], bool] = lambda value: 0 < value < 1e60) -> float:
+    """A number that fits, or a sentence."""
+    number = int(value) if isinstance(value, Integral) else value
+    number = float(number) if isinstance(number, Real) and not isinstance(number, int) else number
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(number):
+        wanted = wanted or "a number above 0"
+        raise ValueError(f"{argument} must be {wanted}, not {value!r}")
+    return number
 
 
 def training_flops(model: Any, inputs: Any = None, *, samples: float | None) -> float | None:
@@ -40,6 +48,11 @@ def training_flops(model: Any, inputs: Any = None, *, samples: float | None) -> 
     float or None
         ``None`` where `samples` or the cost of a forward pass is unknown.
 
+    Raises
+    ------
+    ValueError
+        If `samples` is no number above 0.
+
     Examples
     --------
     >>> import torch
@@ -48,15 +61,29 @@ def training_flops(model: Any, inputs: Any = None, *, samples: float | None) -> 
     """
     if samples is None:
         return None
+    seen = _amount(samples, "samples")
     from course_lib.anatomy.flops import count_flops
     forward = count_flops(model, inputs).forward
-    return None if forward is None else 3 * forward * _amount(samples, "samples")
+    return None if forward is None else 3 * forward * seen
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #acff7b04
 @cache
 def _records() -> dict[str, dict[str, Any]]:
     """What is known about the training of some models."""
     return json.loads(data_path("training.json").read_text(encoding="utf-8"))
+
+
+def _cited(key: str, section: str = "") -> str:
+    """A source in a few words: who, when, where, and the place in it."""
+    source = json.loads(data_path("references.json").read_text(encoding="utf-8"))[key]
+    where = source["where"].partition(";")[0].partition(",")[0]
+    return f"{source['authors'].split(',')[0]} {source['year']}, {where}" + (
+        f", {section}" if section else "")
+
+
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    """The three known names that are most like another."""
+    return ", ".join(get_close_matches(str(name), list(known), 3, 0))
 
 
 @dataclass(frozen=True)
@@ -70,14 +97,24 @@ class TrainingRecord:
     year : int
     function, method : str
         What it is for, and who told it what is right.
+    section : str
+        Where in the source the numbers stand, and how they come about.
     samples : int or None
-        Tokens of text, or images or pairs: all that was seen, each pass counted.
+        All that was seen, each pass counted, in `unit`.
+    unit : {"", "token", "sample"}
+        Whether `samples` are tokens, or images, pairs or recordings.
     length : int or None
         Tokens in one sequence, for a model of text.
     gpu_hours : int or None
         As published, on `hardware`.
+    hardware : str or None
+        A key of `HARDWARE`.
     unknown : str
         Why `samples` is ``None``.
+    gpu_hours_source : str
+        The key of the source of `gpu_hours`, where that is another one.
+    published : str
+        The published size, of a model that the course does not ship.
 
     Examples
     --------
@@ -90,7 +127,9 @@ class TrainingRecord:
     function: str
     method: str
     source: str
+    section: str = ""
     samples: int | None = None
+    unit: str = ""
     length: int | None = None
     gpu_hours: int | None = None
     hardware: str | None = None
@@ -114,33 +153,42 @@ def training_record(name: str) -> TrainingRecord:
     Raises
     ------
     ValueError
-        If the course has no record of it.
+        If the course has no record of it; the nearest names are given.
 
     Examples
     --------
     >>> training_record("gpt2").samples is None, training_record("gpt2").unknown
     (True, 'unpublished')
     """
-    if name not in _records():
-        raise ValueError(f"name {name!r} has no record of its training; there are records of "
-                         + ", ".join(sorted(_records())))
+    if not isinstance(name, str) or name not in _records():
+        raise ValueError(f"name {name!r} has no record of its training; the nearest that have one "
+                         f"are {_nearest(name, _records())}")
     return TrainingRecord(name, **_records()[name])
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #39f518da
-def recorded_flops(name: str, *, model: Any = None) -> float | None:
+def recorded_flops(name: str, *, model: Any = None, inputs: Any = None) -> float | None:
     """Estimate the arithmetic of a published training: three times forward, counted.
+
+    All pairs of tokens are counted, also where a model looks at a window of them only.
 
     Parameters
     ----------
     name : str
         A model with a `training_record`.
     model
-        What to count, where the name alone does not say it.
+        What to count, where the course has a record and no architecture.
+    inputs
+        One sample for it, where none can be made.
 
     Returns
     -------
     float or None
         ``None`` where the amount of data is unknown.
+
+    Raises
+    ------
+    ValueError
+        If there is no record, or no architecture and no `model`.
 
     Examples
     --------
@@ -150,20 +198,37 @@ def recorded_flops(name: str, *, model: Any = None) -> float | None:
     record = training_record(name)
     if record.samples is None:
         return None
-    from course_lib.anatomy.model_sources import load_model, make_inputs
+    from course_lib.anatomy.model_sources import load_model, make_inputs, model_names
+    if model is None and name not in model_names():
+        raise ValueError(f"name {name!r} has a record but no shipped architecture; pass model=")
     network = load_model(name if model is None else model)[0]
-    inputs = make_inputs(network, sequence_length=record.length or 8)
-    each = (record.length or 1) if record.function == "text writer" else 1
-    return training_flops(network, inputs, samples=record.samples / each)
+    if inputs is None:
+        inputs = make_inputs(network, sequence_length=record.length or 8)
+    length = (record.length or 1) if record.unit == "token" else 1
+    return training_flops(network, inputs, samples=record.samples / length)
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #6bf09e57
+def _unlike_a_gpt(model: Any) -> bool:
+    """Whether a model is known to read something else than one sequence of tokens."""
+    from course_lib.anatomy.model_sources import load_model
+    try:
+        network = load_model(model)[0]
+    except (OSError, TypeError, ValueError):             # a file of weights, or a mistake
+        return False
+    return bool(getattr(network, "input_shape", None)
+                or getattr(network, "main_input_name", "input_ids") != "input_ids"
+                or hasattr(getattr(network, "config", None), "vision_config")
+                or getattr(getattr(network, "config", None), "is_encoder_decoder", False))
+
+
 def six_n_d(model: Any, tokens: float | None) -> float | None:
-    """Estimate training FLOPs of a decoder-only language model by 6ND.
+    """Estimate training FLOPs of a language model by 6ND.
 
     Parameters
     ----------
     model
-        A `ParameterTable`, or anything that `count_parameters` accepts; N is its active parameters.
+        A `ParameterTable`, or anything that `count_parameters` accepts; N is its active
+        parameters, the table of words among them.
     tokens : float or None
         D: tokens read, each pass counted; ``None`` where that is unknown.
 
@@ -171,9 +236,14 @@ def six_n_d(model: Any, tokens: float | None) -> float | None:
     -------
     float or None
 
+    Raises
+    ------
+    ValueError
+        For a model that is known to read images or sound, or to have two stacks.
+
     References
     ----------
-    Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
+    Kaplan et al. 2020, arXiv:2001.08361, section 2.1; their N leaves the table of words out.
 
     Examples
     --------
@@ -182,10 +252,13 @@ def six_n_d(model: Any, tokens: float | None) -> float | None:
     """
     if tokens is None:
         return None
+    read = _amount(tokens, "tokens")
     from course_lib.anatomy.parameters import ParameterTable, count_parameters
+    if not isinstance(model, ParameterTable) and _unlike_a_gpt(model):
+        raise ValueError("model must be one stack that reads tokens, such as a GPT: 6ND is far off "
+                         f"for {model if isinstance(model, str) else type(model).__name__}")
     table = model if isinstance(model, ParameterTable) else count_parameters(model)
-    active = table.total if table.active is None else table.active
-    return 6 * active * _amount(tokens, "tokens")
+    return 6 * (table.total if table.active is None else table.active) * read
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #f15edfd4
 @dataclass(frozen=True)
@@ -203,6 +276,11 @@ class Hardware:
     memory : float
         Bytes.
 
+    Raises
+    ------
+    ValueError
+        If `peak`, `watts` or `memory` is no number above 0.
+
     Examples
     --------
     >>> HARDWARE["H100"].peak / HARDWARE["A100"].peak > 3
@@ -213,23 +291,28 @@ class Hardware:
     peak: float
     watts: float
     memory: float
-    source: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would give hours below 0, or none at all."""
+        for argument in ("peak", "watts", "memory"):
+            _amount(getattr(self, argument), argument)
 
 
-HARDWARE = {each.name: each for each in (
+HARDWARE: Mapping[str, Hardware] = MappingProxyType({each.name: each for each in (
     Hardware("GTX 580", 1.58e12, 244, 3e9, "nvidia2010"),       # float32
-    Hardware("V100", 125e12, 300, 32e9, "nvidia2017"),          # float16
+    Hardware("V100", 125e12, 300, 16e9, "nvidia2017"),          # float16
     Hardware("A100", 312e12, 400, 80e9, "nvidia2020"),          # bfloat16, as all below
     Hardware("RTX 4090", 165e12, 450, 24e9, "nvidia2022a"),
     Hardware("H100", 989e12, 700, 80e9, "nvidia2022"),
-    Hardware("H800", 989e12, 700, 80e9, "nvidia2022"))}
+    Hardware("H800", 989e12, 700, 80e9, "nvidia2022"))})        # peak taken to be the H100's
 
 
 def _device(hardware: str | Hardware) -> Hardware:
     """A device, from its name or as it is."""
     if isinstance(hardware, Hardware):
         return hardware
-    if hardware not in HARDWARE:
+    if not isinstance(hardware, str) or hardware not in HARDWARE:
         raise ValueError(f"hardware {hardware!r} is not known; give a Hardware, or one of "
                          + ", ".join(HARDWARE))
     return HARDWARE[hardware]
@@ -252,17 +335,21 @@ def gpu_hours(flops: float | None, hardware: str | Hardware = "A100", *,
     -------
     float or None
 
+    Raises
+    ------
+    ValueError
+        For an unknown device, and for an amount that cannot be.
+
     Examples
     --------
     >>> round(gpu_hours(312e12 * 3600, "A100", utilisation=0.5), 9)
     2.0
     """
     device = _device(hardware)
-    if not 0 < utilisation <= 1:
-        raise ValueError(f"utilisation must be above 0 and at most 1, not {utilisation!r}")
+    used = _amount(utilisation, "utilisation", "above 0 and at most 1", lambda u: 0 < u <= 1)
     if flops is None:
         return None
-    return _amount(flops, "flops") / (device.peak * utilisation) / 3600
+    return _amount(flops, "flops") / (device.peak * used) / 3600
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #4d0a38d8
 def energy_kwh(hours: float | None, hardware: str | Hardware = "A100", *,
@@ -276,13 +363,23 @@ def energy_kwh(hours: float | None, hardware: str | Hardware = "A100", *,
     hardware : str or Hardware
         Its maximal power is assumed all the time.
     overhead : float
-        Assumed factor for cooling and everything around the devices, at least 1. A data centre's
-        power usage effectiveness is often near 1.1; the rest of the servers is not in it.
+        Assumed factor for everything around the devices, at least 1. LLaMA's authors took 1.1,
+        for cooling alone; BLOOM's found 1.59 for idle time and infrastructure, before cooling.
 
     Returns
     -------
     float or None
         Kilowatt-hours.
+
+    Raises
+    ------
+    ValueError
+        For an unknown device, and for an amount that cannot be.
+
+    References
+    ----------
+    Touvron et al. 2023, arXiv:2302.13971, section 6; Luccioni et al. 2022, arXiv:2211.02001,
+    section 4.
 
     Examples
     --------
@@ -290,9 +387,8 @@ def energy_kwh(hours: float | None, hardware: str | Hardware = "A100", *,
     400.0
     """
     device = _device(hardware)
-    if not 1 <= overhead < 100:
-        raise ValueError(f"overhead must be at least 1, not {overhead!r}")
-    return None if hours is None else _amount(hours, "hours") * device.watts / 1000 * overhead
+    times = _amount(overhead, "overhead", "at least 1 and below 100", lambda o: 1 <= o < 100)
+    return None if hours is None else _amount(hours, "hours") * device.watts / 1000 * times
 
 # %% ../../nbs/1_foundations/01_large_models.ipynb #2a0d15aa
 @dataclass(repr=False)
@@ -304,10 +400,14 @@ class CostReport(Report):
     name, hardware : str
     flops, hours, kwh : float or None
         ``None`` where the amount of data is unknown.
+    watts : float
+        Of one device.
     utilisation, overhead : float
         As assumed.
+    how : str
+        Where the FLOPs come from.
     why : str
-        What is unknown, or the source of the amount of data.
+        What is unknown, or the source of the amount of data; empty where FLOPs were given.
 
     Examples
     --------
@@ -320,20 +420,22 @@ class CostReport(Report):
     flops: float | None
     hours: float | None
     kwh: float | None
+    watts: float
     utilisation: float
     overhead: float
+    how: str
     why: str
 
     def table(self) -> Table:
         """One line for each cost."""
         rows: list[tuple[str, float | None, str]] = [
-            ("FLOPs", self.flops, "three times forward, for each sample"),
+            ("FLOPs", self.flops, self.how),
             ("device-hours", self.hours, f"{self.utilisation:.0%} of the peak of {self.hardware}"),
-            ("kilowatt-hours", self.kwh, f"full power, times {self.overhead:g}")]
+            ("kilowatt-hours", self.kwh, f"{self.watts:g} watts, times {self.overhead:g}")]
         shown = [[what, None if value is None else f"{value:,.0f}" if value < 1e9 else
                   f"{value:.2e}", assumed] for what, value, assumed in rows]
         return Table(["cost", "estimate", "assumed"], shown, f"Training of {self.name}",
-                     [self.why])
+                     [self.why] if self.why else [])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -341,7 +443,8 @@ class CostReport(Report):
 
 
 def training_cost(name: str, hardware: str | Hardware = "A100", *, utilisation: float = 0.4,
-                  overhead: float = 1.1, flops: float | None = None) -> CostReport:
+                  overhead: float = 1.1, flops: float | None = None,
+                  model: Any = None) -> CostReport:
     """Estimate what a published training would cost on a device.
 
     Parameters
@@ -354,10 +457,17 @@ def training_cost(name: str, hardware: str | Hardware = "A100", *, utilisation: 
         As for `gpu_hours` and `energy_kwh`.
     flops : float, optional
         The work, where you know it already; estimated by `recorded_flops` otherwise.
+    model
+        What to count, as for `recorded_flops`.
 
     Returns
     -------
     CostReport
+
+    Raises
+    ------
+    ValueError
+        As `recorded_flops`, `gpu_hours` and `energy_kwh` do.
 
     Examples
     --------
@@ -365,9 +475,13 @@ def training_cost(name: str, hardware: str | Hardware = "A100", *, utilisation: 
     '206'
     """
     record, device = training_record(name), _device(hardware)
-    work = recorded_flops(name) if flops is None else _amount(flops, "flops")
+    work = recorded_flops(name, model=model) if flops is None else flops
     hours = gpu_hours(work, device, utilisation=utilisation)
-    why = (f"data size: {record.source}" if work else "the data size is unpublished"
-           if record.unknown == "unpublished" else "the data size is not in this table")
-    return CostReport(name, device.name, work, hours,
-                      energy_kwh(hours, device, overhead=overhead), utilisation, overhead, why)
+    kwh = energy_kwh(hours, device, overhead=overhead)
+    how = "three times forward, for each sample" if flops is None else "as given"
+    why = ("" if flops is not None else
+           f"data size: {_cited(record.source, record.section)}" if work else
+           "the data size is unpublished" if record.unknown == "unpublished" else
+           "the data size is not in this table")
+    return CostReport(name, device.name, work, hours, kwh, device.watts, utilisation, overhead,
+                      how, why)

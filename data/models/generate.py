@@ -58,9 +58,8 @@ builder("lenet5", "lenet5", [], 61_706, LECUN + ", in today's parts", aliases=["
 builder("lenet5-1998", "lenet5_1998", [], 60_840, LECUN,
         published_in="the paper: 60,000 trainable, and 840 fixed weights at the output")
 builder("alexnet", "alexnet", [], 61_100_840, "Krizhevsky 2014, arXiv:1404.5997", TORCHVISION)
-builder("alexnet-2012", "alexnet_2012", [], 60_965_224,
-        "Krizhevsky, Sutskever, Hinton, NeurIPS 2012", "60 million in the paper; 60,965,224 by its "
-        "layer sizes")
+builder("alexnet-2012", "alexnet_2012", [], "60M", "Krizhevsky, Sutskever, Hinton, NeurIPS 2012",
+        "the paper, abstract")
 builder("mlp-784-128-10", "mlp", [[784, 128, 10]], 101_770, "one hidden layer on 28 x 28 digits",
         "784·128 + 128 + 128·10 + 10")
 for layers, size in ((11, 132_863_336), (13, 133_047_848), (16, 138_357_544), (19, 143_667_240)):
@@ -164,7 +163,8 @@ Family("pegasus", "PegasusForConditionalGeneration", "Zhang et al. 2019, arXiv:1
 # ---- GPT and its first heirs ------------------------------------------------------------------
 Family("openai-gpt", "OpenAIGPTLMHeadModel", "Radford et al. 2018, Improving language "
        "understanding by generative pre-training")(
-    "openai-gpt", "117M", "openai-community/openai-gpt", "gpt")
+    "openai-gpt", "117M", "openai-community/openai-gpt", "gpt",
+    published_in="the paper on GPT-2, table 2")
 gpt2 = Family("gpt2", "GPT2LMHeadModel", "Radford et al. 2019, Language models are unsupervised "
               "multitask learners", CARD)
 gpt2("gpt2", "124M", "openai-community/gpt2", "gpt2-small")
@@ -188,7 +188,8 @@ neo("gpt-neo-1.3b", "1.3B", "EleutherAI/gpt-neo-1.3B", hidden_size=2048, num_hea
 neo("gpt-neo-2.7b", "2.7B", "EleutherAI/gpt-neo-2.7B", hidden_size=2560, num_heads=20,
     **local_global(32))
 Family("gptj", "GPTJForCausalLM", "Wang, Komatsuzaki 2021, mesh-transformer-jax", CARD)(
-    "gpt-j-6b", "6.05B", "EleutherAI/gpt-j-6b", "gpt-j")
+    "gpt-j-6b", "6.053B", "EleutherAI/gpt-j-6b", "gpt-j",
+    published_in="the model card: 6,053,381,344")
 Family("gpt_neox", "GPTNeoXForCausalLM", "Black et al. 2022, arXiv:2204.06745", CARD)(
     "gpt-neox-20b", 20_554_567_680, "EleutherAI/gpt-neox-20b", "gpt-neox")
 
@@ -367,9 +368,9 @@ phi3("phi-3-mini", "3.8B", "microsoft/Phi-3-mini-4k-instruct", "phi-3-mini-4k")
 phi3("phi-3-medium", "14B", "microsoft/Phi-3-medium-4k-instruct", hidden_size=5120,
      intermediate_size=17920, num_hidden_layers=40, num_attention_heads=40,
      num_key_value_heads=10)
-phi3("phi-4", "14B", "microsoft/phi-4", vocab_size=100352, hidden_size=5120,
-     intermediate_size=17920, num_hidden_layers=40, num_attention_heads=40,
-     num_key_value_heads=10)
+Family("phi3", "Phi3ForCausalLM", "Abdin et al. 2024, arXiv:2412.08905", **BF16)(
+    "phi-4", "14B", "microsoft/phi-4", vocab_size=100352, hidden_size=5120,
+    intermediate_size=17920, num_hidden_layers=40, num_attention_heads=40, num_key_value_heads=10)
 
 olmo = Family("olmo", "OlmoForCausalLM", "Groeneveld et al. 2024, arXiv:2402.00838",
               vocab_size=50304)

@@ -159,7 +159,7 @@ def _bends(answer, rng):
 # %% ../../../nbs/classroom/answers/01_large_models.ipynb #51806193
 _WORDS = ("One more word in the vocabulary does not add what it should. What does the output "
           "compute for each token, and does looking a word up cost anything?")
-_PAIRS = ("With three times the tokens your answer does not bend as it should. How many pairs of "
+_PAIRS = ("With three times the tokens your answer does not grow as it should. How many pairs of "
           "tokens are there, and which two products are made for each pair?")
 _HALF = "Already the plain matrices are off. How many FLOPs is one multiply-add?"
 
@@ -178,7 +178,7 @@ GPT_FORWARD = Exercise(
                  lambda answer, rng: float(answer(*_some_sizes(rng))).is_integer(),
                  "The function must return one whole number for whole sizes."),
         Property("grows with the vocabulary as the output does", _grows(2, 1), _WORDS),
-        Property("bends with the length as attention does", _bends, _PAIRS),
+        Property("grows with the square of the length as attention does", _bends, _PAIRS),
         Property("is what a random GPT-2 does", lambda answer, rng: all(
             answer(*sizes) == _counted(*sizes) for sizes in (_some_sizes(rng) for _ in range(4))),
             _HALF)),
@@ -246,8 +246,10 @@ MY_ENERGY = Exercise(
            "Three times forward; peak times utilisation; one kilowatt-hour is 3.6 million joules."),
     solution='''\
 def my_energy(forward, samples, peak, utilisation, watts):
-    seconds = 3 * forward * (samples or 0) / (peak * utilisation)
-    return seconds * watts / 3.6e6 if samples is not None else None
+    if samples is not None:
+        seconds = 3 * forward * samples / (peak * utilisation)
+        return seconds * watts / 3.6e6
+    return None
 ''',
     wrong_answers=(
         WrongAnswer("nothing is known, so nothing is spent", lambda: _energy(unknown=0), _ZERO,
