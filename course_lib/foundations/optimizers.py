@@ -54,8 +54,8 @@ def _check_arrays(weights: Any, gradients: Any) -> None:
 
 def _said(value: Any) -> str:
     """What something is, in a few words."""
-    name, dtype = type(value).__name__, getattr(value, "dtype", None)
-    return name if dtype is None else f"{name} of {dtype}"
+    words = (type(value).__name__, getattr(value, "dtype", None))
+    return " of ".join(str(word) for word in words if word is not None)
 
 # %% ../../nbs/1_foundations/04_optimizers.ipynb #189a5257
 class Optimizer:
