@@ -642,8 +642,8 @@ def _plan(pairs: Sequence[tuple[_Part, _Part]], to: str,
         sides = f"torch's {ours}", f"Keras's {theirs}"
         other, shown = sides if to == "keras" else sides[::-1]
         for name, array in _convert(ours, theirs, to, reorder).items():
-            tensor = target.tensors[name]
-            *_, before = planned.setdefault(id(tensor), (f"{name} of {shown}", tensor, array))
+            label, tensor = " of ".join((name, shown)), target.tensors[name]
+            *_, before = planned.setdefault(id(tensor), (label, tensor, array))
             if not _numpy().array_equal(before, array, equal_nan=True):
                 raise ValueError(f"{shown} shares {name} with another layer, and {other} has "
                                  "other numbers there: nothing was copied")

@@ -103,6 +103,7 @@ def test_takes_the_steps_of_torch(kind, options, shapes, dtype, decay):
                 torchs(kind, start, gradients, **options), dtype)
 
 
+@pytest.mark.slow
 @DECAYS
 @DTYPES
 @EVERY
