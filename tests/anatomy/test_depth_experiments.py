@@ -119,7 +119,8 @@ def test_fit_takes_the_same_steps_as_a_loop_by_hand():
     ours, other = (experiments.build_network(3, 16) for _ in range(2))
     other.load_state_dict(ours.state_dict())
     torch.manual_seed(5)
-    experiments.fit(ours, inputs, labels, steps=8, weight_decay=0.01)
+    experiments.fit(ours, inputs, labels, steps=8, learning_rate=0.02, batch_size=64,
+                    weight_decay=0.01)
     torch.manual_seed(5)
     velocity = [torch.zeros_like(parameter) for parameter in other.parameters()]
     for _ in range(8):
