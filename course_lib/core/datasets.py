@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -418,10 +419,22 @@ def _images(name: str, source: Source, paths: Sequence[Path]) -> ImageData:
 
 def _digits() -> ImageData:
     """The digits of scikit-learn in bytes; every fifth image is held out."""
-    sklearn = require("sklearn.datasets", extra="course", needed_for="The digits")
-    images, labels = sklearn.load_digits(return_X_y=True)
-    images = (images.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
+    rows = _rows_of_digits()
+    images = (rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
+    labels = rows[:, 64].astype("int64")
     held = [index % 5 == 4 for index in range(len(labels))]
     kept = [not each for each in held]
     return ImageData("digits", images[kept], labels[kept], images[held], labels[held],
                      tuple("0123456789"))
+
+
+def _rows_of_digits() -> Any:
+    """64 pixels from 0 to 16 and a label for each digit: (1797, 65)."""
+    import numpy
+    package = find_spec("sklearn")                 # found, not imported: that takes two seconds
+    for folder in (package and package.submodule_search_locations) or ():
+        shipped = Path(folder, "datasets", "data", "digits.csv.gz")
+        if shipped.exists():
+            return numpy.loadtxt(shipped, delimiter=",")
+    sklearn = require("sklearn.datasets", extra="course", needed_for="Loading the digits")
+    return numpy.column_stack(sklearn.load_digits(return_X_y=True))

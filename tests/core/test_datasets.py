@@ -334,6 +334,29 @@ def test_digits_are_those_of_scikit_learn():
     np.testing.assert_allclose(data.test_images / 255, original.images[4::5] / 16, atol=0.002)
 
 
+def test_digits_are_read_without_importing_scikit_learn():
+    script = ("import sys; from course_lib.core.datasets import load_images; load_images('digits'); "
+              "sys.exit('sklearn' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def test_digits_where_scikit_learn_keeps_them_elsewhere(monkeypatch):
+    shipped = load_images("digits")
+    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    asked = load_images("digits")
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        one, other = getattr(shipped, name), getattr(asked, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="Loading the digits needs sklearn"):
+        load_images("digits")
+
+
 @pytest.mark.parametrize("name", ["digits", *datasets.SOURCES])
 def test_every_set_has_a_card_with_its_fingerprints(name):
     card = (ROOT / "data" / name / "CARD.md").read_text(encoding="utf-8")
