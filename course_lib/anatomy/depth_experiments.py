@@ -180,11 +180,13 @@ def _standardised(name: str) -> tuple[Any, ...]:
     """Images and labels for training, then for test; the training pixels have variance 1."""
     torch = _torch()
     data = load_images(name, fall_back=False)
-    train, test = (torch.tensor(images, dtype=torch.float32).flatten(1) / 255  # (N, pixels)
+    train, test = (torch.tensor(images).flatten(1).float()       # (N, pixels)
                    for images in (data.train_images, data.test_images))
-    labels = [torch.tensor(each.astype("int64")) for each in (data.train_labels, data.test_labels)]
     mean, deviation = train.mean(), train.std()
-    return (train - mean) / deviation, labels[0], (test - mean) / deviation, labels[1]
+    for pixels in (train, test):
+        pixels.sub_(mean).div_(deviation)                        # in place: large sets need room
+    labels = [torch.tensor(each.astype("int64")) for each in (data.train_labels, data.test_labels)]
+    return train, labels[0], test, labels[1]
 
 
 def training_set(name: str, images: int | None, wrong_labels: float,
@@ -449,7 +451,7 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
     >>> round(mean, 3), round(half, 3)
     (2.0, 2.484)
     """
-    stats = require("scipy.stats", extra="course", needed_for="A confidence interval")
+    special = require("scipy.special", extra="course", needed_for="A confidence interval")
     count = len(values)
     if count < 2:
         raise ValueError(f"values must hold at least two measurements, not {count}")
@@ -457,7 +459,7 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
         raise ValueError(f"level must be between 0 and 1, not {level!r}")
     mean = float(sum(values) / count)
     deviation = (sum((value - mean) ** 2 for value in values) / (count - 1)) ** 0.5
-    return mean, float(stats.t.ppf((1 + level) / 2, count - 1)) * deviation / count ** 0.5
+    return mean, float(special.stdtrit(count - 1, (1 + level) / 2)) * deviation / count ** 0.5
 
 # %% ../../nbs/2_anatomy/08c_depth_experiments.ipynb #ce32188b
 def drop_layers(model: Any, inputs: Any, keep: int) -> Any:
