@@ -181,7 +181,7 @@ adam_two_steps = place
 # %% ../../../nbs/classroom/answers/04_optimizers.ipynb #1ce636ab
 def _adamw_arguments(rng, decay=True):
     """A step's arguments: arrays and settings, at random."""
-    t = int(rng.integers(1, 20))
+    t = int(rng.integers(2, 20))                   # at 1 the corrections, 0.1 and √0.01, cancel
     return (*(rng.normal(size=5) * size for size in (2, 3, 1)), rng.uniform(0.1, 2, size=5), t,
             float(rng.uniform(0.01, 0.1)), 0.9, 0.99, 1e-8,
             float(rng.uniform(0.2, 1)) if decay else 0.0)
