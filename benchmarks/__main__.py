@@ -27,7 +27,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_
          "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 MEASURED = {"torch": ("ResNet-50", "BERT-base", "GPT-2 (tied head)", "Llama-3-8B"),
             "keras": ("Keras ResNet50",)}
-RUNS, RUNNER_ALLOWED = ((2, 60), (8, 60), (32, 60)), 1.3  # depth and steps; times the bare loop
+RUNS, RUNNER_ALLOWED = ((2, 45), (8, 45), (32, 45)), 1.3  # depth and steps; times the bare loop
 NAMES = (("params", "llama-3.1-405b", 1, 300), ("params", "deepseek-v3", 1, 300),
          ("depth", "llama-3.1-405b", 5, None))  # question, name, seconds and megabytes allowed
 

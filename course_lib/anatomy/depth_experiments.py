@@ -255,7 +255,7 @@ def _check_training(inputs: Any, labels: Any, *, steps: Any, batch_size: Any, **
                          f"{len(labels)} came")
 
 
-def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 60, learning_rate: float = 0.03,
+def fit(model: Any, inputs: Any, labels: Any, *, steps: int = 45, learning_rate: float = 0.04,
         optimizer: str = "momentum", weight_decay: float = 0.0, augment: bool = False,
         precision: str = "fp32", batch_size: int = 128) -> float:
     """Train a classifier in place.

@@ -275,7 +275,7 @@ def _rescued(answer: Any, random: Any) -> bool:
     accuracies = [train_once(16, seed=seed, **answer)["train_accuracy"] for seed in seeds]
     reached = sum(accuracies) / 3
     he, residual = answer["initialisation"] == "he", bool(answer["residual"])
-    if reached < 0.65:
+    if reached < 0.6:
         look = _EXPLODED if he and residual else _SLOW if he or residual else _UNHEARD
         raise Wrong(look, reached=reached)
     return True
@@ -284,7 +284,7 @@ def _rescued(answer: Any, random: Any) -> bool:
 def _rescue(**changes: Any) -> Callable[[], Any]:
     """Keyword arguments of a try."""
     base = {"initialisation": "default", "residual": False, "optimizer": "momentum",
-            "learning_rate": 0.03}
+            "learning_rate": 0.04}
     return lambda: {**base, **changes}
 
 # %% ../../../nbs/classroom/answers/08_what_depth_costs.ipynb #876badea
@@ -294,13 +294,13 @@ _SAVE = Exercise(
     properties=(
         Property("has the four settings", lambda answer, random: isinstance(answer, dict)
                  and set(answer) == _RESCUE_KEYS, _RESCUE_ASK),
-        Property("trains 16 layers to 65 %", _rescued, _RESCUE_ASK)),
-    hints=("Read the table of tries with 16 layers again: which rows without a norm reach 65 %?",
+        Property("trains 16 layers to 60 %", _rescued, _RESCUE_ASK)),
+    hints=("Read the table of tries with 16 layers again: which rows without a norm reach 60 %?",
            "One remedy is enough, and the defaults of `train_once` are good for the rest. Test it "
            "on seeds of your own first."),
     solution='''
 rescue = {"initialisation": "default", "residual": True, "optimizer": "momentum",
-          "learning_rate": 0.03}
+          "learning_rate": 0.04}
 ''',
     wrong_answers=(
         WrongAnswer("all remedies at once", _rescue(initialisation="he", residual=True), _EXPLODED,
