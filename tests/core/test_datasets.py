@@ -335,8 +335,8 @@ def test_digits_are_those_of_scikit_learn():
 
 
 def test_digits_are_read_without_importing_scikit_learn():
-    script = ("import sys; from course_lib.core.datasets import load_images; load_images('digits'); "
-              "sys.exit('sklearn' in sys.modules)")
+    script = ("import sys; from course_lib.core.datasets import load_images; "
+              "load_images('digits'); sys.exit('sklearn' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
