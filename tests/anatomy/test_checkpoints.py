@@ -294,6 +294,7 @@ def test_two_hundred_random_files_read_as_the_library_reads_them(tmp_path):
             name: (x.numel(), x.nbytes) for name, x in tensors.items()}
 
 
+@pytest.mark.slow
 def test_of_two_thousand_damaged_files_none_is_read_that_the_library_refuses(tmp_path):
     from safetensors import SafetensorError
     from safetensors.torch import save

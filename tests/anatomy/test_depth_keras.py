@@ -26,6 +26,7 @@ def truth():
         return [row for row in csv.DictReader(stream) if "keras.applications" in row["source"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", truth(), ids=lambda row: row["model"])
 def test_truth_table(row):
     report = measure_depth(getattr(keras.applications, row["model"])(weights=None))
@@ -60,6 +61,7 @@ def test_resnet50_twin():
     same(measure_depth(model, torch.zeros(1, 3, 224, 224)), measure_depth(twin))
 
 
+@pytest.mark.slow
 def test_vgg16_and_mlp_twins():
     twin = keras.applications.VGG16(weights=None, classifier_activation=None)
     with torch.device("meta"):

@@ -49,6 +49,7 @@ def torch_counter(model, inputs):
     return counter.get_total_flops()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", MODELS)
 def test_total_is_that_of_torchs_flop_counter(name, device):

@@ -150,6 +150,7 @@ def kinds(rng):
     yield layers.STFTSpectrogram(frame_length=64, frame_step=32, fft_length=128), (None, 900, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_every_kind_against_keras(seed):
     for layer, shapes in kinds(random.Random(seed)):

@@ -196,6 +196,7 @@ def test_lora_trains_little():
     assert report.gradients == 4 * lora and report.parameters == parameters + 4 * lora
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_are_measured():
     model = gpt2(use_cache=False).train()
     whole = estimate_memory(model, {"input_ids": IDS}).activations
@@ -215,6 +216,7 @@ def test_a_layer_by_hand():
     assert step.inputs == 32 * 8 * 4 and step.copies == 0 and step.cache is None
 
 
+@pytest.mark.slow
 def test_fused_attention_keeps_no_matrix_of_tokens_by_tokens():
     sizes = {}
     for kind in ("sdpa", "eager"):
@@ -284,6 +286,7 @@ def test_inference_holds_no_more_than_torch_did():
     assert off(report.activations + report.kv_cache, watch.peak) < 0.05
 
 
+@pytest.mark.slow
 def test_llama_3_8b_by_name():
     report = estimate_memory("llama-3-8b", batch_size=1, sequence_length=2048, precision="fp32")
     assert report.parameters == report.gradients == 4 * 8_030_261_248

@@ -142,6 +142,7 @@ def test_files_and_empty_folders(tmp_path):
     refused(tmp_path, "has no config.json; its tensors.*'model.safetensors'", FileNotFoundError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values, match", [
     ("{", "is not JSON"), ("[]", "is not a JSON object"), ("{}", "model_type None"),
     ({"model_type": "no-such-type"}, "model_type 'no-such-type', which transformers"),
@@ -197,6 +198,7 @@ def test_code_in_a_model_folder_is_never_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_no_default_config_is_refused_for_its_sizes():
     for name in config_types():
         try:

@@ -22,6 +22,7 @@ EVERY_MARKED = pytest.mark.parametrize("exercise", [
 CHAPTER = pytest.mark.parametrize("chapter", chapters())
 
 
+@pytest.mark.slow
 @EVERY_MARKED
 def test_the_solution_is_right(exercise):
     answer = solution(exercise)
@@ -31,6 +32,7 @@ def test_the_solution_is_right(exercise):
         assert len(result.lines()) > 1, "nothing says what is right"
 
 
+@pytest.mark.slow
 @EVERY_MARKED
 def test_each_wrong_answer_gets_its_own_sentence(exercise):
     for wrong in exercise.wrong_answers:
@@ -92,6 +94,7 @@ JUNK = {"equals anything": ANY, "a number that equals any": ChameleonInt(3),
         "fails": lambda *args, **named: 1 / 0}
 
 
+@pytest.mark.slow
 @EVERY
 def test_whatever_is_handed_in_gets_one_sentence(exercise):
     for name, junk in JUNK.items():

@@ -37,6 +37,7 @@ def public_notebooks():
                   if SECRET not in path.parents and ".ipynb_checkpoints" not in path.parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", public_notebooks(), ids=lambda path: path.name)
 def test_no_notebook_shows_a_line_of_a_solution(path):
     assert leaks(json.loads(path.read_text(encoding="utf-8")), secret_lines()) == []
@@ -72,6 +73,7 @@ def test_what_stands_in_any_program_is_no_leak():
     assert list(telling_lines("total = 6 * 26 + 16 * 151  # both")) == ["total=6*26+16*151"]
 
 
+@pytest.mark.slow
 def test_no_text_for_learners_holds_a_line_of_a_solution():
     """Quizzes, catalogues and translations are read by learners as well."""
     texts = [path for folder in ("nbs/locale", "course_lib/_data") for path in

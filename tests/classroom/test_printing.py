@@ -60,6 +60,7 @@ def chapter(request):
     return read_notebook(request.param)
 
 
+@pytest.mark.slow
 def test_a_chapter_is_one_whole_page(chapter):
     text = print_notebook(chapter, lang="en")
     check_page(text)
@@ -75,6 +76,7 @@ def test_a_chapter_is_one_whole_page(chapter):
         for cell in chapter["cells"] for result in cell.get("outputs", ()))
 
 
+@pytest.mark.slow
 def test_every_formula_is_drawn(chapter):
     text = print_notebook(chapter, lang="en")
     sources = ["".join(cell["source"]) for cell in chapter["cells"]
@@ -195,6 +197,7 @@ def sheet():
         running.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off(sheet, chapter):
     sheet.set_content(print_notebook(chapter, lang="en"))
     assert sheet.evaluate(CUT) == []

@@ -32,6 +32,7 @@ def test_every_cell_is_put_together_again(path):
             assert not piece.text.startswith(("```", "$$", "#", "- ")), piece.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_translating_every_comment_changes_no_code(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))

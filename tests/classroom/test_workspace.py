@@ -448,6 +448,7 @@ def test_a_file_that_is_no_notebook_is_not_merged(course, tmp_path):
     assert (work / name).read_text() == "mine\n" and "yours stays" in report.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_a_cut_at_any_write_is_made_good_by_the_next_update(course, tmp_path, monkeypatch, cut,

@@ -41,6 +41,7 @@ def finished(folder):
     return [path for path in (folder / "cache").glob("*.json")]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(script, tmp_path):
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     end = time.monotonic() + 120
@@ -58,6 +59,7 @@ def test_a_killed_run_goes_on_where_it_stopped(script, tmp_path):
     assert after - before == 10 - survived
 
 
+@pytest.mark.slow
 def test_changed_code_is_computed_anew(script, tmp_path):
     subprocess.run([sys.executable, str(script)], check=True)
     script.write_text(script.read_text().replace("time.sleep(0.3)", "time.sleep(0.2)"))
@@ -166,6 +168,7 @@ def test_comments_and_line_numbers_change_nothing():
     assert identified(moved) == identified(CELLS) != identified(f"{CELLS}\njob = made(5)")
 
 
+@pytest.mark.slow
 def test_a_fresh_kernel_finds_the_same(tmp_path):
     code = (f"import tensors\n{CELLS}\nfrom course_lib.core.experiments import fingerprint\n"
             "old = job\ndef job(x, seed): return old, tensors.TENSOR, TENSOR\n"

@@ -92,6 +92,7 @@ def assert_same(found, expected, dtype):
                                        err_msg=f"step {t}")
 
 
+@pytest.mark.slow
 @DECAYS
 @DTYPES
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
@@ -114,6 +115,7 @@ def test_takes_the_steps_of_keras(kind, options, dtype, decay):
                 kerass(kind, start, gradients, **options), dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e3])
 @pytest.mark.parametrize("kind", ["SGD", "RMSprop", "Adam", "AdamW"])
 def test_follows_where_epsilon_dominates_and_where_gradients_are_large(kind, scale):
@@ -128,6 +130,7 @@ def test_follows_where_epsilon_dominates_and_where_gradients_are_large(kind, sca
                 kerass(kind, start, gradients, **keras_options), "float64")
 
 
+@pytest.mark.slow
 @EVERY
 def test_follows_when_the_learning_rate_changes(kind, options):
     start, gradients = task(SHAPES[1], "float64")
@@ -139,6 +142,7 @@ def test_follows_when_the_learning_rate_changes(kind, options):
                 kerass(kind, start, gradients, rates, **options), "float64")
 
 
+@pytest.mark.slow
 def test_with_the_frameworks_own_defaults():
     """Torch's usual constants to rounding; Keras's to what it loses by holding them in float32."""
     start, gradients = task(SHAPES[1], "float64")

@@ -168,6 +168,7 @@ def test_depthwise_and_separable_in_one_dimension():
           keras_stack((9, 3), L.SeparableConv1D(5, 3, depth_multiplier=2)), x, image=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind, theirs, options", [
     ("LSTM", "LSTM", {}), ("GRU", "GRU", {}), ("RNN", "SimpleRNN", {})])

@@ -42,12 +42,14 @@ def test_a_transformer_in_closed_form():
     assert training_flops("gpt2", ids, samples=7) == 3 * 7 * forward
 
 
+@pytest.mark.slow
 def test_published_compute():
     assert recorded_flops("llama-3.1-405b") == pytest.approx(3.8e25, rel=0.1)  # the paper's own
     config = transformers.GPT2Config(n_embd=12288, n_layer=96, n_head=96, n_positions=2048)
     assert recorded_flops("gpt3", model=config) == pytest.approx(3.14e23, rel=0.05)  # its table D.1
 
 
+@pytest.mark.slow
 def test_a_token_and_a_sample_are_told_apart():
     for name, samples in (("bert-base-uncased", 42_598_400_000 / 128), ("whisper-large", 2**28)):
         ids = torch.zeros(1, training_record(name).length, dtype=torch.long, device="meta")
@@ -87,6 +89,7 @@ def test_published_energy(name, kilowatt_hours):
     assert estimate == pytest.approx(kilowatt_hours, rel=0.003)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-65b", "bloom", "alexnet-2012"])
 def test_published_hours_are_met_within_a_factor_of_two(name):
     record = training_record(name)

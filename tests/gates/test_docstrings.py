@@ -55,6 +55,7 @@ def test_public_functions_are_documented(module):
     assert bare == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value, verdict", [("2", 0), ("3", 1)])
 def test_a_wrong_example_fails(tmp_path, value, verdict):
     """The command that `make test` uses on course_lib, on one right and one wrong example."""

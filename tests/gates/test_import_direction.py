@@ -135,6 +135,7 @@ def test_importing_the_library_takes_under_a_tenth_of_a_second():
     assert min(import_milliseconds("course_lib") for _ in range(5)) < 100
 
 
+@pytest.mark.slow
 def test_a_slow_import_is_seen():
     assert min(import_milliseconds("torch") for _ in range(2)) > 100
 

@@ -40,6 +40,7 @@ def verdicts(tmp_path_factory):
     return {int(number): verdict == "PASSED" for verdict, number in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CELLS)))
 def test_verdict(verdicts, number):
     assert verdicts[number] is CELLS[number][2], CELLS[number][0]

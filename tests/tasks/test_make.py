@@ -190,6 +190,7 @@ def test_nothing_is_stored_when_one_fails(chapters, capsys):
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_widgets_and_streams_are_stored_alike_on_every_run(chapters):
     path, = chapters("import ipywidgets, sys, time\nprint('one', flush=True)\ntime.sleep(0.5)\n"
                      "print('two')\nipywidgets.VBox([ipywidgets.IntSlider(), ipywidgets.Text()])")
@@ -233,6 +234,7 @@ def test_a_missing_ensurepip_is_one_sentence(project, monkeypatch):
     assert "\n" not in str(refusal.value) and not (project.folder / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_a_taken_port_makes_lab_take_another(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
