@@ -352,7 +352,7 @@ def gradient_norms(model: Any, inputs: Any, labels: Any) -> list[float]:
     return [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
 
 
-def prediction_seconds(model: Any, inputs: Any, *, repeats: int = 15) -> float:
+def prediction_seconds(model: Any, inputs: Any, *, repeats: int = 5) -> float:
     """Seconds of a forward pass without gradients, the fastest of several.
 
     Examples

@@ -31,10 +31,13 @@ SCREEN_WORDS = ("input", "hidden", "output", "yes", "no", "unknown", "trained", 
                 "buffer", "trainable", "parameters", "share", "role", "total", "layer", "layers")
 _FAMILIES = ("convolution", "linear", "embedding", "batch normalisation", "layer normalisation",
              "RMS normalisation", "group normalisation")
-_COMPOSED = (  # texts that the library puts together, which no literal holds
+_COMPOSED = (  # texts that the library puts together or reads from its data: no literal holds them
     "{n} more: {what}", "{n} fewer: {what}", "{n} more in buffers: {what}",
     "{n} fewer in buffers: {what}", "trainable {n}", "frozen {n}", "optimizer states", "gradients",
     "activations", "kv cache", "inputs", "buffers",
+    "documentation of torchvision's models (num_params)", "the model card",
+    "the model's hub page, counted there from the safetensors headers",
+    "table 2; hours: table 15", "section 1; hours: the model card",
     *(f"{family} {part}" for family in _FAMILIES for part in ("weights", "biases", "scales",
                                                              "statistics")))
 _TOOLS = {"texts.py", "strings.py", "translation.py", "translation_faults.py",
