@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -383,21 +384,36 @@ def check_numbers(notebook: str | Path, namespace: dict[str, Any]) -> None:
     taken = {name for name, found in places.items() if len(found) > 1
              and any(how == "left to an answer" for _, how in found)}
     computed = [each for each in bindings(notebook) if each.kind == "="]
-    aside = {each for each in computed if taken & each.names}
+    translated = [each for each in _translated(notebook) if each.kind == "="]
+    aside = {each for each in computed + translated if taken & each.names}
     if computed and not any(each.names <= {*namespace, *dir(builtins)} for each in computed):
         raise NumbersDisagree(translate("Nothing is computed yet: run the cells above first."))
-    messages = [message for each in computed if each not in aside
-                and (message := _disagreement(each, places, namespace))]
-    agree = len(computed) - len(aside) - len(messages)
+    compared = [each for each in computed + translated if each not in aside]
+    messages = [message for each in compared
+                if (message := _disagreement(each, places, namespace))]
     if messages:
         head = translate("{n} of {total} numbers in the prose do not agree with the code:",
-                         n=len(messages), total=len(computed))
+                         n=len(messages), total=len(compared))
         raise NumbersDisagree("\n".join([head, *messages]))
+    left_out = sum(each in aside for each in computed)
+    agree = len(computed) - left_out
     print(translate("1 number in the prose agrees with the code.") if agree == 1 else
           translate("{n} numbers in the prose agree with the code.", n=agree))
-    if aside:
+    if left_out:
         print(translate("{n} could not be compared: your answers give {names} a new meaning.",
-                        n=len(aside), names=", ".join(sorted(taken))))
+                        n=left_out, names=", ".join(sorted(taken))))
+
+
+def _translated(notebook: str | Path) -> list[Binding]:
+    """The bindings of a notebook's translations, where they lie near it as in a checkout."""
+    if find_spec("polib") is None:
+        return []
+    import polib
+    path = Path(notebook).resolve().with_suffix(".po")
+    files = [po for home in path.parents[:3]
+             for po in home.glob(f"locale/*/{path.relative_to(home).as_posix()}")]
+    entries = [entry for po in files for entry in polib.pofile(str(po)).translated_entries()]
+    return [binding for entry in entries for binding in bindings_in(entry.msgstr)]
 
 
 def _disagreement(binding: Binding, places: dict[str, list[tuple[int, str]]],

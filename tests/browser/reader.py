@@ -56,7 +56,10 @@ def server(root, home, **variables):
             yield address
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(60)  # it ends its kernels first
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def answers(address):

@@ -248,6 +248,22 @@ def test_the_namespace_is_only_read(write):
     assert namespace == {"n": 7}
 
 
+@pytest.mark.parametrize("stated, flag, fails", [
+    ("12 亿", "", True), ("1.2 亿", "", False), ("12 亿", "#, fuzzy\n", False)])
+def test_a_translation_is_compared_too(write, capsys, stated, flag, fails):
+    notebook = write("It has 124M<!--= total -->.", "total = 124_439_808")
+    po = notebook.parent / "locale" / "zh_CN" / notebook.with_suffix(".po").name
+    po.parent.mkdir(parents=True)
+    po.write_text(f'{flag}msgid "It has 124M."\nmsgstr "它有 {stated}<!--= total -->个。"\n',
+                  encoding="utf-8")
+    if fails:
+        with pytest.raises(NumbersDisagree, match="^1 of 2 .*\n.*它有 12 亿个"):
+            check_numbers(notebook, {"total": 124_439_808})
+    else:
+        check_numbers(notebook, {"total": 124_439_808})
+        assert "1 number" in capsys.readouterr().out
+
+
 def test_a_missing_notebook_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="'06_parameters.ipynb' is not in"):
