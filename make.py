@@ -302,13 +302,14 @@ def test(arguments):
     """Everything: lint, types, library, gates, notebooks, docstrings, browser"""
     os.environ.update(repeatable_environment())
     both = ["-n", "2", "--dist", "loadfile"] + arguments
+    pages = ["-n", "2", "--dist", "loadgroup"] + arguments
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
              "--nbval-sanitize-with=tests/sanitize.cfg"]
     return run_steps(lint() + [
         ("library and gates", pytest("tests", "--ignore=tests/browser", "--durations=15", *both)),
         ("notebooks", pytest("nbs", *nbval, *both)),
         ("docstring examples", pytest("course_lib", "--doctest-modules", *arguments)),
-        ("browser", pytest("tests/browser", *arguments)),
+        ("browser", pytest("tests/browser", *pages)),
     ])
 
 

@@ -6,6 +6,13 @@ from samples import write_samples
 from reader import CHROMIUM, FLAGS, ROOT, Reader, server
 
 
+def pytest_collection_modifyitems(items):
+    """For two workers: a file's tests share a page, so one worker takes all; chapters are free."""
+    for item in items:
+        if item.path.stem != "test_chapters":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def address(tmp_path_factory):
     """JupyterLab over a copy of the notebooks: it saves what it runs, and the tree stays clean."""

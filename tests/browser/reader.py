@@ -111,7 +111,7 @@ class Reader:
         """Let through what stays on this machine."""
         route.abort() if self.note(route.request.url) else route.continue_()
 
-    def open_and_run(self, notebook, seconds=240):
+    def open_and_run(self, notebook, seconds=480):
         """Open a notebook (a path under the server's root) and run all of its cells."""
         self.page.goto(f"{self.address}/lab/tree/{notebook}?token={TOKEN}&reset")
         self.page.wait_for_selector(IDLE, timeout=60_000)
@@ -151,7 +151,7 @@ class Reader:
         outputs = self.explorer().locator(".jp-OutputArea")
         return set(outputs.locator("table").all_inner_texts()), set(outputs.evaluate_all(FIGURES))
 
-    def turn(self, name, control, seconds=60, must_move="table or figure"):
+    def turn(self, name, control, seconds=120, must_move="table or figure"):
         """Push a slider one step, or choose the next option; wait until the output follows."""
         before = self.look()
         control.scroll_into_view_if_needed()
@@ -178,7 +178,7 @@ class Reader:
                   row.locator(".noUi-handle, select:not([multiple])")) for row in rows]
         return {name: handle.first for name, handle in found if handle.count()}
 
-    def move_slider(self, seconds=60):
+    def move_slider(self, seconds=120):
         """Push the explorer's first slider one step; wait for table and figure to follow."""
         assert all(self.look()), "the explorer shows no table or no figure before it is moved"
         self.turn("the slider", self.explorer().locator(SLIDER).first, seconds, "table and figure")
