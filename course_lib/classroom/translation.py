@@ -36,6 +36,7 @@ _COMPOSED = (  # texts that the library puts together or reads from its data: no
     "{n} fewer in buffers: {what}", "trainable {n}", "frozen {n}", "optimizer states", "gradients",
     "activations", "kv cache", "inputs", "buffers",
     "documentation of torchvision's models (num_params)", "the model card",
+    "{paper}: 60,000 trainable, and 840 fixed weights at the output",
     "the model's hub page, counted there from the safetensors headers",
     "table 2; hours: table 15", "section 1; hours: the model card",
     *(f"{family} {part}" for family in _FAMILIES for part in ("weights", "biases", "scales",

@@ -121,6 +121,9 @@ def _templates(name: str) -> list[tuple[re.Pattern, list[str], str]]:
     return [entry[1:] for entry in sorted(found, key=lambda entry: -entry[0])]
 
 
+_NOTED = re.compile(r"(.+) \[(.+)\]", re.S)  # a formula with a note behind it
+
+
 @lru_cache(maxsize=4096)
 def _look_up(text: str, name: str) -> str:
     """The translation of a finished text, or the text."""
@@ -129,6 +132,8 @@ def _look_up(text: str, name: str) -> str:
     if text in _catalogue(name):
         return _catalogue(name)[text]
     joined, whole = _compose(text, name), _find(text, name)
+    if whole is None and not joined[1] and (noted := _NOTED.fullmatch(text)):
+        return f"{_look_up(noted[1], name)} [{_look_up(noted[2], name)}]"
     return joined[0] if joined[1] or whole is None else whole
 
 

@@ -493,7 +493,7 @@ def _pairs(torch_model: Any, keras_model: Any) -> list[tuple[_Part, _Part]]:
     for ours, theirs in zip_longest(_torch_parts(torch_model), _keras_parts(keras_model)):
         if ours is None or theirs is None:
             side, rest = ("keras_model", theirs) if ours is None else ("torch_model", ours)
-            last = f"{previous[0]} and {previous[1]}" if previous else "the start"
+            last = f"the pair of {previous[0]} and {previous[1]}" if previous else "the start"
             raise ValueError(f"after {last} only {side} has another layer with weights, {rest}: "
                              "nothing was copied")
         if (ours.family, theirs.family) not in rules:
