@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 
 import numpy
 import pytest
@@ -166,10 +165,8 @@ def test_files_and_empty_folders(tmp_path):
     ({"model_type": "switch_transformers", "num_layers": 900, "num_sparse_encoder_layers": 900,
       "num_decoder_layers": 1, "num_experts": 9000}, "more than 50,000 modules|above the limit"),
 ])
-def test_a_broken_or_enormous_folder_is_one_quick_sentence(tmp_path, values, match):
-    began = time.perf_counter()
+def test_a_broken_or_enormous_folder_is_one_sentence(tmp_path, values, match):
     refused(folder(tmp_path, values), match)
-    assert time.perf_counter() - began < 40
 
 
 @pytest.mark.parametrize("config, match", [
@@ -181,10 +178,8 @@ def test_a_broken_or_enormous_folder_is_one_quick_sentence(tmp_path, values, mat
     (lambda: transformers.BertConfig(architectures=["Nothing"]), "names the class 'Nothing'"),
     (lambda: transformers.GPT2Config(n_embd=100), "cannot be built as GPT2Model.*divisible"),
 ])
-def test_a_broken_or_enormous_config_is_one_quick_sentence(config, match):
-    config, began = config(), time.perf_counter()
-    refused(config, match)
-    assert time.perf_counter() - began < 20
+def test_a_broken_or_enormous_config_is_one_sentence(config, match):
+    refused(config(), match)
 
 
 def test_code_in_a_model_folder_is_never_run(tmp_path):
@@ -266,21 +261,19 @@ def test_importing_needs_no_framework():
 @pytest.mark.slow
 @pytest.mark.parametrize("name, count", [("llama-3.1-405b", 405_853_388_800),
                                          ("deepseek-v3", 671_026_404_352)])
-def test_the_largest_models_by_name_are_quick_and_small(name, count):
+def test_the_largest_models_by_name_are_small(name, count):
     code = f"""
-import resource, time, torch, transformers
+import resource, torch, transformers
 from course_lib.anatomy.model_sources import load_model
 load_model("tinyllama"), load_model("deepseek-v2-lite")  # imports
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before, began = peak(), time.perf_counter()
+before = peak()
 model, _ = load_model({name!r})
-print(time.perf_counter() - began, (peak() - before) / 1024)
-print(sum(p.numel() for p in model.parameters()))
+print((peak() - before) / 1024, sum(p.numel() for p in model.parameters()))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, megabytes, counted = run.stdout.split()
-    assert int(counted) == count
-    assert float(seconds) < 3 and float(megabytes) < 300  # 0.4 s and 10 MB on an idle machine
+    megabytes, counted = run.stdout.split()
+    assert int(counted) == count and float(megabytes) < 300  # it takes 10
 
 
 # ---- inputs -----------------------------------------------------------------------------------

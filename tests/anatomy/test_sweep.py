@@ -1,10 +1,9 @@
-"""The sweep over every architecture of transformers: totals, explained shares, and time."""
+"""The sweep over every architecture of transformers: totals and explained shares."""
 
 import csv
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sweep.py"
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    folder, began = tmp_path_factory.mktemp("sweep"), time.perf_counter()
+    folder = tmp_path_factory.mktemp("sweep")
     run = subprocess.run([sys.executable, SCRIPT, "--output", folder], capture_output=True,
                          text=True)
     assert run.returncode == 0, run.stderr[-2000:] + run.stdout[-2000:]
     with (folder / "sweep.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream)), time.perf_counter() - began, run.stdout
+        return list(csv.DictReader(stream)), run.stdout
 
 
 def built(rows):
@@ -28,7 +27,7 @@ def built(rows):
 
 
 def test_every_type_is_built_or_has_a_reason(swept):
-    rows, _, text = swept
+    rows, text = swept
     assert len(rows) > 750 and len(built(rows)) >= 550
     assert all(bool(row["architecture"]) != bool(row["skipped"]) for row in rows)
     assert f"Of {len(rows)} configuration types {len(built(rows))} build a model" in text
@@ -43,10 +42,6 @@ def test_every_total_is_the_sum_over_distinct_parameters(swept):
 def test_at_least_95_percent_is_explained_in_at_least_90_percent_of_the_architectures(swept):
     shares = [float(row["explained"]) for row in built(swept[0])]
     assert sum(share >= 0.95 for share in shares) >= 0.9 * len(shares)
-
-
-def test_the_sweep_takes_less_than_three_minutes(swept):
-    assert swept[1] < 180
 
 
 def test_a_count_that_fails_is_a_wrong_total_and_not_the_end(monkeypatch):

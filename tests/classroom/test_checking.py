@@ -34,11 +34,11 @@ MEAN = Exercise(
     (Property("takes a list", of_a_list, "Divide by how many values there are."),
      Property("takes an array", of_an_array, "")),
     ("What is added up?", "Divide the sum by the length."),
-    "def mean(values):\n    return sum(values) / len(values)", (), seconds=0.3)
+    "def mean(values):\n    return sum(values) / len(values)", (), seconds=1)
 COUNT = Exercise("count", "99_demo", "A count", 1, 1, "counting", "count",
                  number(lambda: 8, misconceptions=((6, "Each output has a bias, too."),
                                                    (lambda: 9, "The bias is counted twice."))),
-                 ("a", "b"), "count = 8", (), seconds=0.3)
+                 ("a", "b"), "count = 8", (), seconds=1)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def spoils(values):
 
 
 def sleeps(values):
-    time.sleep(0.5)
+    time.sleep(1.5)
     return mean(values)
 
 
@@ -150,10 +150,10 @@ def test_right(answer):
     (lambda values: "mean", "What came is `str`, and it cannot be used as the task asks"),
     (mean([1, 2]), "Hand in `mean` itself, without calling it: what came is `float`."),
     (None, "Hand in `mean` itself"),
-    (endless, "stopped after 0.3 s, in line"),
-    (stubborn, "stopped after 0.3 s, in line"),
+    (endless, "stopped after 1 s, in line"),
+    (stubborn, "stopped after 1 s, in line"),
     (without_end, "What came is `generator`, and it cannot be used as the task asks (TypeError)"),
-    (sleeps, "stopped after 0.3 s"),
+    (sleeps, "stopped after 1 s"),
     (calls_itself, "`return calls_itself(values)`): when does it return"),
     (leaves, "`sys.exit(\"enough\")`, asks Python to end (SystemExit)"),
     (raises_from_the_root, "GeneratorExit: enough, raised by line"),
@@ -162,10 +162,9 @@ def test_right(answer):
     (str, "What came is `type`, and it cannot be used as the task asks"),
 ])
 def test_wrong(answer, said):
-    started = time.monotonic()
     result = judge(MEAN, answer, seed=1)
     assert result.state == "wrong" and said in repr(result), result
-    assert "…" not in said and time.monotonic() - started < 5
+    assert "…" not in said
     assert not re.search(r"\{\w+\}", repr(result))
 
 
@@ -192,7 +191,7 @@ def test_methods_of_a_class_are_watched_and_their_lines_named(tmp_path, monkeypa
     works = Property("", lambda Mean, random: Mean().of([1, 3]) == 2, "off")
     exercise = Exercise(*fields(MEAN, properties=(works,), solution="class mean:\n    pass"))
     said = repr(judge(exercise, learners.Mean)) + repr(judge(exercise, learners.Slip))
-    assert "stopped after 0.3 s, in line 3, `while True: pass`" in said
+    assert "stopped after 1 s, in line 3, `while True: pass`" in said
     assert "raised by line 6 of your code, `return values.mean`" in said
 
 
@@ -205,7 +204,7 @@ def test_a_generator_is_read_under_the_watch():
     everything = Property("ends", lambda f, random: len(list(f([]))) > 0, "")
     assert judge(Exercise(*fields(MEAN, properties=(first,))), without_end).state == "right"
     result = judge(Exercise(*fields(MEAN, properties=(everything,))), without_end)
-    assert "stopped after 0.3 s" in repr(result)
+    assert "stopped after 1 s" in repr(result)
 
 
 def test_a_function_that_comes_back_is_watched_too():

@@ -130,10 +130,10 @@ def test_what_must_be_bound(source, numbers):
     "a" * 20_000, "1" * 5000, "1,111" * 1000, "word " * 5000, "`" * 5000, "$" * 3000, "<" * 5000,
     "a-1-" * 3000, "1.1.1." * 2000], ids=lambda text: text[:6])
 def test_no_text_takes_long(text):
-    start = time.perf_counter()
+    start = time.process_time()
     unbound_in(text)
     bindings_in(text + "<!--= n -->")
-    assert time.perf_counter() - start < 2  # it takes under 0.2 s, and took 9 s where it was square
+    assert time.process_time() - start < 4  # it takes under 0.2 s, and took 9 s where it was square
 
 
 @pytest.fixture
