@@ -2,7 +2,6 @@
 
 import csv
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import transformers
 from random_networks import as_graph, in_torch, program
 from torch import nn
 from torch.nn.utils import prune
+from work import calls
 
 from course_lib.anatomy import builders
 from course_lib.anatomy.depth import CreditPath, measure_depth
@@ -490,21 +490,6 @@ def test_bad_input():
         "forward": lambda self, x: torch.ones(2)})(), torch.ones(1))
     bad("its forward pass returned none", type("Nothing", (nn.Module,), {
         "forward": lambda self, x: None})(), torch.ones(1))
-
-
-def calls(function):
-    """What a function returns, and how many functions of Python were called on the way."""
-    count = 0
-
-    def profile(frame, event, argument):
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(profile)
-    try:
-        return function(), count
-    finally:
-        sys.setprofile(None)
 
 
 def test_llama_405b_with_all_statistics():

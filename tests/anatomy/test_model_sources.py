@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from work import FEW, calls
 
 from course_lib.anatomy import model_sources
 from course_lib.anatomy.model_sources import (check_sizes, config_types, default_model, load_model,
@@ -165,8 +166,8 @@ def test_files_and_empty_folders(tmp_path):
     ({"model_type": "switch_transformers", "num_layers": 900, "num_sparse_encoder_layers": 900,
       "num_decoder_layers": 1, "num_experts": 9000}, "more than 50,000 modules|above the limit"),
 ])
-def test_a_broken_or_enormous_folder_is_one_sentence(tmp_path, values, match):
-    refused(folder(tmp_path, values), match)
+def test_a_broken_or_enormous_folder_is_one_quick_sentence(tmp_path, values, match):
+    calls(lambda: refused(folder(tmp_path, values), match), most=FEW)
 
 
 @pytest.mark.parametrize("config, match", [
@@ -178,8 +179,9 @@ def test_a_broken_or_enormous_folder_is_one_sentence(tmp_path, values, match):
     (lambda: transformers.BertConfig(architectures=["Nothing"]), "names the class 'Nothing'"),
     (lambda: transformers.GPT2Config(n_embd=100), "cannot be built as GPT2Model.*divisible"),
 ])
-def test_a_broken_or_enormous_config_is_one_sentence(config, match):
-    refused(config(), match)
+def test_a_broken_or_enormous_config_is_one_quick_sentence(config, match):
+    config = config()
+    calls(lambda: refused(config, match), most=FEW)
 
 
 def test_code_in_a_model_folder_is_never_run(tmp_path):
@@ -274,6 +276,19 @@ print((peak() - before) / 1024, sum(p.numel() for p in model.parameters()))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     megabytes, counted = run.stdout.split()
     assert int(counted) == count and float(megabytes) < 300  # it takes 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama-3.1-405b", "deepseek-v3"])
+def test_the_largest_models_by_name_are_quick(name):
+    """Little more work than transformers itself has with its class and the configuration."""
+    def in_transformers():
+        with torch.device("meta"):
+            return type(model)(model.config)
+
+    model, _ = load_model(name)
+    [_, ours], [_, theirs] = calls(lambda: load_model(name)), calls(in_transformers)
+    assert ours < 2 * theirs  # 1.4 and 1.6 times as many calls
 
 
 # ---- inputs -----------------------------------------------------------------------------------

@@ -44,6 +44,12 @@ def test_at_least_95_percent_is_explained_in_at_least_90_percent_of_the_architec
     assert sum(share >= 0.95 for share in shares) >= 0.9 * len(shares)
 
 
+def test_counting_takes_less_time_than_building(swept):
+    seconds = {what: sum(float(row[what]) for row in built(swept[0]))
+               for what in ("build_seconds", "count_seconds")}
+    assert seconds["count_seconds"] < seconds["build_seconds"]  # 0.4 times, in the same processes
+
+
 def test_a_count_that_fails_is_a_wrong_total_and_not_the_end(monkeypatch):
     import course_lib
     module = runpy.run_path(str(SCRIPT))
