@@ -302,7 +302,7 @@ def test(arguments):
     """Everything: lint, types, library, gates, notebooks, docstrings, browser"""
     os.environ.update(repeatable_environment())
     both = ["-n", "2", "--dist", "loadfile"] + arguments
-    pages = ["-n", "2", "--dist", "loadgroup"] + arguments
+    pages = ["-n", "2", "--no-loadscope-reorder"] + arguments  # chapters, the longest, come early
     nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
              "--nbval-sanitize-with=tests/sanitize.cfg"]
     return run_steps(lint() + [

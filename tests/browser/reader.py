@@ -121,12 +121,17 @@ class Reader:
         assert not self.errors(), f"{notebook}: {self.errors()[0][:2000]}"
 
     def start(self):
-        """Run → Run All Cells; a click that comes too early is lost, so the caller repeats it."""
-        if not self.prompts() or all(prompt == "[ ]:" for prompt in self.prompts()):
-            self.page.click('.lm-MenuBar-itemLabel:text-is("Run")')
-            self.page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
-            self.page.wait_for_timeout(1500)
-        return any(prompt != "[ ]:" for prompt in self.prompts())
+        """Run → Run All Cells; whether a cell runs.
+
+        A click that comes too early is lost, so the caller repeats this, but not before a busy
+        machine has had its time: what is started twice runs twice.
+        """
+        self.page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        self.page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        try:
+            return wait_for(lambda: any(prompt != "[ ]:" for prompt in self.prompts()), 10, "[*]")
+        except TimeoutError:
+            return False
 
     def prompts(self):
         """The prompts of all cells that hold code."""
@@ -141,6 +146,36 @@ class Reader:
     def errors(self):
         """Text of every error that a cell shows."""
         return self.page.locator(ERROR).all_inner_texts()
+
+    def cell(self, text):
+        """The cell whose source holds a text."""
+        return self.page.locator(f".jp-CodeCell:has(.cm-content:has-text({json.dumps(text)}))")
+
+    def said(self, text, condition=bool, seconds=60):
+        """What such a cell shows, once it meets a condition: it is drawn after the run's end."""
+        outputs = self.cell(text).locator(".jp-OutputArea")
+
+        def read():
+            shown = outputs.inner_text()
+            return condition(shown) and shown
+
+        try:
+            return wait_for(read, seconds, f"the right output of {text}")
+        except TimeoutError:
+            raise AssertionError(f"{text} shows {outputs.inner_text()!r}") from None
+
+    def run_again(self, text, source=None, seconds=60):
+        """Run such a cell, with another source if one is given, and wait for its new number."""
+        cell = self.cell(text)
+        prompt, editor = cell.locator(".jp-InputArea-prompt"), cell.locator(".cm-content")
+        before = prompt.inner_text()
+        editor.scroll_into_view_if_needed()
+        editor.click()
+        if source is not None:
+            self.page.keyboard.press("Control+a")
+            self.page.keyboard.insert_text(source)
+        self.page.keyboard.press("Control+Enter")
+        wait_for(lambda: prompt.inner_text() not in (before, "[*]:"), seconds, f"{text} to run")
 
     def explorer(self):
         """The first cell with a slider."""

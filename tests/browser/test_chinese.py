@@ -9,7 +9,6 @@ from reader import Reader, server, wait_for
 CHAPTER = "2_anatomy/06_parameters.ipynb"
 HAN = re.compile(r"[\u4e00-\u9fff]")
 STUB = 'what_grows = {"image": ..., "heads": ..., "steps": ..., "groups": ..., "units": ...}'
-CELL = '.jp-CodeCell:has(.cm-content:has-text("check(\\"{}\\""))'
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +32,6 @@ def opened(chromium, course):
     yield reader
     page.close()
     assert reader.outside == [], "the page asked for something outside this machine"
-
-
-def said_by(reader, exercise):
-    """What stands below the cell of an exercise."""
-    return reader.page.locator(CELL.format(exercise)).locator(".jp-OutputArea").inner_text()
-
-
-def answer(reader, exercise, source):
-    """Write another answer into an exercise's cell, run it, and return what is said."""
-    before = said_by(reader, exercise)
-    editor = reader.page.locator(CELL.format(exercise)).locator(".cm-content")
-    editor.scroll_into_view_if_needed()
-    editor.click()
-    reader.page.keyboard.press("Control+a")
-    reader.page.keyboard.insert_text(source)
-    reader.page.keyboard.press("Control+Enter")
-    return wait_for(lambda: said_by(reader, exercise) not in ("", before)
-                    and said_by(reader, exercise), 60, f"{exercise} to be checked")
 
 
 def test_the_text_is_chinese(opened):
@@ -80,14 +61,15 @@ def test_the_slider_moves_table_and_figure(opened, tmp_path):
 
 
 def test_an_exercise_answers_in_chinese(opened):
-    untouched = said_by(opened, "what_grows")
-    assert HAN.search(untouched)
-    guess = STUB.replace("...", '"same"') + '\ncheck("what_grows", what_grows)'
-    wrong = answer(opened, "what_grows", guess)
-    assert "groups" in wrong and wrong != untouched
+    asked = 'check("what_grows"'
+    untouched = opened.said(asked, HAN.search)
+    assert "groups" not in untouched
+    opened.run_again(asked, STUB.replace("...", '"same"') + f"\n{asked}, what_grows)")
+    wrong = opened.said(asked, lambda shown: "groups" in shown)
     assert HAN.search(wrong.split("groups")[0])
 
 
 def test_the_numbers_in_the_prose_agree_in_chinese_too(opened):
-    last = opened.page.locator(".jp-CodeCell").last
-    assert re.search(r"\d+", last.locator(".jp-OutputArea").inner_text())
+    last = opened.page.locator(".jp-CodeCell").last.locator(".jp-OutputArea")
+    agree = re.compile(r"正文中的 \d+ 个数与代码一致")
+    wait_for(lambda: agree.search(last.inner_text()), 20, agree.pattern)

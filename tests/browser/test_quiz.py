@@ -164,8 +164,9 @@ def test_the_quiz_by_keyboard_alone(taker, record, tmp_path):
     for number, question in enumerate(asked):
         take(taker, number, question)
         taker.press("Tab")
-    score = taker.page.locator(".course-quiz [role=status]").inner_text()
-    assert score == f"Your score: {len(asked)} of {len(asked)} right, 0 at the first attempt."
+    score = taker.page.locator(".course-quiz [role=status]")
+    full = f"Your score: {len(asked)} of {len(asked)} right, 0 at the first attempt."
+    wait_for(lambda: score.inner_text() == full, 20, full)
     taker.page.screenshot(path=str(tmp_path / "quiz.png"))
     after = status(record)
     assert after["right"] == len(asked) and after["last"] is not None

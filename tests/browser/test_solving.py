@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from course_lib.classroom.exercises import exercises
-from reader import ROOT, Reader, server, wait_for
+from reader import ROOT, Reader, server
 from samples import KERNEL
 
 CHAPTER = "06_parameters"
@@ -50,37 +50,14 @@ def opened(chromium, record, tmp_path_factory):
         assert reader.outside == [], "the page asked for something outside this machine"
 
 
-def cell(reader, text):
-    """The cell whose source holds a text."""
-    return reader.page.locator(f".jp-CodeCell:has(.cm-content:has-text({json.dumps(text)}))")
+def hand_in(reader, name, answer, said):
+    """Write an answer between the markers, run the cell, and return what is said.
 
-
-def said(reader, name):
-    """What stands below an exercise."""
-    return cell(reader, f'check("{name}"').locator(".jp-OutputArea").inner_text()
-
-
-def hand_in(reader, name, answer, seconds=60):
-    """Write an answer between the markers, run the cell, and return what is said."""
-    before = said(reader, name)
+    It must hold `said`, which has to be something else than what stood there before.
+    """
     source = REGION.sub(lambda _: answer, cells(name)[0].source)
-    editor = cell(reader, f'check("{name}"').locator(".cm-content")
-    editor.scroll_into_view_if_needed()
-    editor.click()
-    reader.page.keyboard.press("Control+a")
-    reader.page.keyboard.insert_text(source)
-    reader.page.keyboard.press("Control+Enter")
-    return wait_for(lambda: said(reader, name) not in ("", before) and said(reader, name), seconds,
-                    f"{name} to be checked")
-
-
-def run_again(reader, source):
-    """Run a cell again, and return what it shows."""
-    cell(reader, source).locator(".cm-content").click()
-    reader.page.keyboard.press("Control+Enter")
-    wait_for(reader.finished, 30, f"{source} to run")
-    reader.page.wait_for_timeout(500)
-    return cell(reader, source).locator(".jp-OutputArea").inner_text()
+    reader.run_again(f'check("{name}"', source)
+    return reader.said(f'check("{name}"', lambda shown: said in shown)
 
 
 def status(record):
@@ -94,32 +71,36 @@ def status(record):
 def test_a_wrong_answer_then_the_right_one(opened, record, tmp_path):
     exercise = EXERCISES["lenet5_by_hand"]
     wrong = exercise.wrong_answers[0]
-    assert "not attempted" in said(opened, "lenet5_by_hand") and status(record)["solved"] == 0
+    opened.said('check("lenet5_by_hand"', lambda shown: "not attempted" in shown)
+    assert status(record)["solved"] == 0
     assert not list(record.iterdir()), "an untouched exercise left a record"
 
-    answered = hand_in(opened, "lenet5_by_hand", f"{exercise.variable} = {wrong.answer()}")
-    assert f"✘ {exercise.title}: wrong" in answered and wrong.message in answered
+    answered = hand_in(opened, "lenet5_by_hand", f"{exercise.variable} = {wrong.answer()}",
+                       f"✘ {exercise.title}: wrong")
+    assert wrong.message in answered
     opened.photograph(tmp_path / "wrong.png")
     tried = status(record)
     assert tried["solved"] == 0 and tried["last"]
 
-    answered = hand_in(opened, "lenet5_by_hand", exercise.solution)
-    assert f"✔ {exercise.title}: right" in answered and "wrong" not in answered
+    answered = hand_in(opened, "lenet5_by_hand", exercise.solution, f"✔ {exercise.title}: right")
+    assert "wrong" not in answered
     opened.photograph(tmp_path / "right.png")
     assert status(record)["solved"] == 1
 
 
 def test_the_solution_is_open_after_the_attempt(opened):
     exercise = EXERCISES["lenet5_by_hand"]
-    hint = cell(opened, 'hints("lenet5').locator(".jp-OutputArea").inner_text()
-    assert hint and hint not in run_again(opened, 'hints("lenet5')
-    shown = run_again(opened, 'show_solution("lenet5')
-    assert exercise.solution.strip().splitlines()[-1] in shown
+    first, second = exercise.hints[:2]
+    opened.said('hints("lenet5', lambda shown: first in shown and second not in shown)
+    opened.run_again('hints("lenet5')
+    opened.said('hints("lenet5', lambda shown: second in shown)
+    opened.run_again('show_solution("lenet5')
+    last = exercise.solution.strip().splitlines()[-1]
+    opened.said('show_solution("lenet5', lambda shown: last in shown)
 
 
 def test_an_endless_loop_is_stopped_and_the_kernel_lives(opened):
     loop = "def llama_block(d, m, heads, kv_heads):\n    while True:\n        d = d + 0"
-    answered = hand_in(opened, "llama_block", loop)
-    assert "was stopped after 10 s, in line" in answered
-    answered = hand_in(opened, "llama_block", EXERCISES["llama_block"].solution)
-    assert f"✔ {EXERCISES['llama_block'].title}: right" in answered
+    hand_in(opened, "llama_block", loop, "was stopped after 10 s, in line")
+    exercise = EXERCISES["llama_block"]
+    hand_in(opened, "llama_block", exercise.solution, f"✔ {exercise.title}: right")
