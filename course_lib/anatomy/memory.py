@@ -389,7 +389,8 @@ def estimate_memory(model: Any, inputs: Any = None, *, batch_size: int | None = 
     inputs : tensor, array, shape, tuple, mapping or None
         One batch; made from the configuration where none is given.
     batch_size, sequence_length : int, optional
-        Size of the batch that is made: 1 and 128 by default.
+        Size of the batch that is made: 1 and 128 by default, fewer tokens where the model has
+        positions for fewer.
     optimizer : {"none", "sgd", "momentum", "adam", "adamw", "adamw8bit"}
     precision : {"fp32", "bf16", "mixed"}, optional
         All floating tensors in float32 or in bfloat16, or float32 under ``torch.autocast``;
@@ -435,7 +436,9 @@ def estimate_memory(model: Any, inputs: Any = None, *, batch_size: int | None = 
         return report
     size, made = "the inputs given", False
     if inputs is None:
-        inputs = _inputs_for(source, batch_size or 1, sequence_length or 128, training)
+        from course_lib.anatomy.model_sources import longest_sequence
+        tokens = sequence_length or min(128, longest_sequence(source) or 128)
+        inputs = _inputs_for(source, batch_size or 1, tokens, training)
         size = _size_of(inputs)
         made = True
     try:

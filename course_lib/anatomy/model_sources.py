@@ -21,7 +21,8 @@ from ..core.files import data_path
 from ..core.frameworks import is_config, is_keras_layer, is_torch_module, require
 
 # %% auto #0
-__all__ = ['KERAS_NAMES', 'model_names', 'check_sizes', 'load_model', 'make_inputs', 'config_types', 'default_model']
+__all__ = ['KERAS_NAMES', 'model_names', 'check_sizes', 'load_model', 'longest_sequence', 'make_inputs', 'config_types',
+           'default_model']
 
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #be90e13d
 # The models of keras.applications, listed here so that no name needs an import to be looked up.
@@ -463,6 +464,36 @@ def _sound_shape(config: Any, kind: str, batch_size: int, frames: int) -> tuple[
         return batch_size, mels, 2 * config.max_source_positions
     return batch_size, _first(config, "max_length", default=frames), mels
 
+# %% ../../nbs/2_anatomy/06d_model_sources.ipynb #0987efdd
+def longest_sequence(model: Any) -> int | None:
+    """Tell how many tokens a model of transformers has positions for.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    int or None
+        Rows of its table of positions that tokens can have; ``None`` where there is no table.
+
+    Examples
+    --------
+    >>> longest_sequence(load_model("gpt2")[0]), longest_sequence(load_model("llama-3-8b")[0])
+    (1024, None)
+    """
+    config: Any = getattr(model, "config", None)
+    if not is_torch_module(model) or not is_config(config):
+        return None
+    stated = _first(config.get_text_config(), "max_position_embeddings", "max_target_positions")
+    tables = [(module.num_embeddings, module.padding_idx) for name, module in model.named_modules()
+              if isinstance(module, sys.modules["torch"].nn.Embedding)
+              and re.search("pos|wpe", name.rpartition(".")[2])
+              and not hasattr(module, "make_weight")]  # FSMT's grows with the text
+    # A row or two above what is stated are an offset; a table of another size is not for tokens.
+    return min((stated if padding is None else rows - padding - 1 for rows, padding in tables
+                if stated and 0 <= rows - stated <= 2), default=None)
+
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #a7c49341
 def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> dict[str, Any]:
     """Make the inputs of a transformers model from its configuration."""
@@ -487,6 +518,10 @@ def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> d
                          "pass inputs, a dictionary of tensors")
     if "decoder_input_ids" in takes and (config.is_encoder_decoder or main == "pixel_values"):
         shapes["decoder_input_ids"] = (batch_size, sequence_length)
+    most = longest_sequence(model) if any(name.endswith("ids") for name in shapes) else None
+    if most is not None and sequence_length > most:
+        raise ValueError(f"sequence_length must be at most {most:,}, the tokens that "
+                         f"{type(model).__name__} has positions for, not {sequence_length:,}")
     floating = place.dtype if place.is_floating_point() else torch.float32
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     # Ids 0 to 2 mostly mark padding and the ends of a text; 3 is an ordinary token.
@@ -563,7 +598,8 @@ def make_inputs(model: Any, *, batch_size: int = 1,
     batch_size : int
         Samples in the batch.
     sequence_length : int
-        Tokens of a text, or frames of speech; images have the size that the model expects.
+        Tokens of a text, at most `longest_sequence` of the model, or frames of speech; images have
+        the size that the model expects.
 
     Returns
     -------
@@ -574,7 +610,8 @@ def make_inputs(model: Any, *, batch_size: int = 1,
     Raises
     ------
     ValueError
-        Where the shape cannot be known; the message says what to pass.
+        Where the shape cannot be known; the message says what to pass. And for a size that is no
+        count, or a text longer than the model has positions for.
     TypeError
         If `model` is no model.
 

@@ -387,6 +387,12 @@ def test_bad_input_is_one_sentence(options, error, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_batch_is_no_longer_than_the_models_positions():
+    with pytest.raises(ValueError, match="at most 1,024, .* has positions for, not 2,048"):
+        estimate_memory("gpt2", sequence_length=2048)
+    assert estimate_memory("clip", training=False).inputs == 8 * 77 + 4 * 3 * 224 * 224
+
+
 def test_bad_models():
     with pytest.raises(ValueError, match="call the model once"):
         estimate_memory(nn.LazyLinear(3), (1, 4))

@@ -14,7 +14,7 @@ from work import FEW, calls
 
 from course_lib.anatomy import model_sources
 from course_lib.anatomy.model_sources import (check_sizes, config_types, default_model, load_model,
-                                              make_inputs, model_names)
+                                              longest_sequence, make_inputs, model_names)
 
 
 def total(model):
@@ -311,6 +311,59 @@ def test_inputs_come_from_the_config_and_run(name, shapes):
     assert {key: tuple(tensor.shape) for key, tensor in inputs.items()} == shapes
     with torch.no_grad():
         model(**inputs)
+
+
+# With 40 stated positions; RoBERTa spends two of them on its padding.
+TABLES = {"GPT2": 40, "Bert": 40, "Roberta": 38, "OPT": 40, "Bart": 40, "Whisper": 40, "CLIP": 40,
+          "XLMRoberta": 38, "DistilBert": 40, "Pegasus": 40, "BioGpt": 40}
+
+
+def small(family):
+    """A small model with 40 stated positions, on the CPU, and one of its class on no device."""
+    sizes = {"vocab_size": 64, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "max_position_embeddings": 40, "image_size": 8,
+             "patch_size": 4}
+    text = {**sizes, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    names = {"GPT2": {"n_positions": 40, "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 64},
+             "DistilBert": {"max_position_embeddings": 40, "dim": 8, "n_layers": 1, "n_heads": 2,
+                            "hidden_dim": 8, "vocab_size": 64},
+             "CLIP": {"text_config": text, "vision_config": sizes}}
+    blocks = {f"{part}_{what}": value for part in ("encoder", "decoder")
+              for what, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 8))}
+    wide = {**text, **blocks, "d_model": 8, "max_target_positions": 40, "max_source_positions": 20,
+            "word_embed_proj_dim": 8, "ffn_dim": 8, "src_vocab_size": 64, "tgt_vocab_size": 64,
+            "decoder_start_token_id": 2, "langs": ["en", "de"]}
+    config = getattr(transformers, f"{family}Config")(**names.get(family, wide))
+    return getattr(transformers, f"{family}Model")(config).eval(), load_model(config)[0]
+
+
+@pytest.mark.parametrize("family, most", TABLES.items())
+def test_a_text_that_has_no_positions_left_is_refused(family, most):
+    model, shape_only = small(family)
+    assert longest_sequence(model) == longest_sequence(shape_only) == most
+    inputs = make_inputs(model, sequence_length=most)
+    with torch.no_grad():
+        model(**inputs)
+        # One token more is an error of torch, or of the model itself.
+        longer = {name: torch.cat([ids, ids[:, -1:]], 1) if name.endswith("ids") else ids
+                  for name, ids in inputs.items()}
+        with pytest.raises((IndexError, RuntimeError, ValueError)):
+            model(**longer)
+    with pytest.raises(ValueError, match=f"must be at most {most}, the tokens .* not {most + 1}"):
+        make_inputs(shape_only, sequence_length=most + 1)
+
+
+def test_a_table_that_grows_has_no_end():
+    model, shape_only = small("FSMT")
+    assert longest_sequence(shape_only) is None
+    with torch.no_grad():
+        model(**make_inputs(model, sequence_length=200))
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "t5-small", "bloom-560m", "gpt-j-6b", "mamba-130m",
+                                  "vit-base-patch16-224", "wav2vec2-base", "vgg11"])
+def test_computed_positions_have_no_end(name):
+    assert longest_sequence(load_model(name)[0]) is None
 
 
 def test_inputs_follow_the_models_device_and_type():

@@ -118,6 +118,12 @@ def test_depth_is_the_truth_table(capsys, name, model):
     assert len(values["witness"]) == values["weighted"]
 
 
+def test_flops_of_no_more_tokens_than_the_model_has_positions_for(capsys):
+    most, told = (answer(capsys, "flops", "clip", *length) for length in (
+        [], ["--sequence-length", "77"]))
+    assert most == told
+
+
 def test_flops_of_a_linear_chain(capsys):
     values = answer(capsys, "flops", "mlp-784-128-10", "--batch-size", "2")
     assert values["forward"] == 2 * 2 * (784 * 128 + 128 * 10)
