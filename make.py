@@ -140,8 +140,8 @@ def stop(sentence):
 
 
 def write_whole(path, text):
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+    """Write a file whole or not at all, while another process may write it too."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(str(temporary), "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()

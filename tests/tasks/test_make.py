@@ -138,6 +138,17 @@ def test_lab_opens_the_index_and_passes_options_on(tmp_path):
     assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
 
 
+def test_two_may_write_a_file_at_once(tmp_path):
+    path = tmp_path / "settings.json"
+    code = ("import sys; from pathlib import Path; import make\n"
+            "for each in range(200): make.write_whole(Path(sys.argv[1]), sys.argv[2] * 9999)")
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter], cwd=make.ROOT,
+                                stderr=subprocess.PIPE, text=True) for letter in "ab"]
+    assert [writer.communicate(timeout=120)[1] for writer in writers] == ["", ""]
+    assert path.read_text() in ("a" * 9999, "b" * 9999)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_root_is_allowed_only_to_root(monkeypatch):
     for user, allowed in ((0, True), (1000, False)):
         monkeypatch.setattr(make.os, "geteuid", lambda user=user: user, raising=False)
