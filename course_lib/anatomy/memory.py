@@ -436,8 +436,8 @@ def estimate_memory(model: Any, inputs: Any = None, *, batch_size: int | None = 
         return report
     size, made = "the inputs given", False
     if inputs is None:
-        from course_lib.anatomy.model_sources import longest_sequence
-        tokens = sequence_length or min(128, longest_sequence(source) or 128)
+        from course_lib.anatomy.model_sources import default_length
+        tokens = sequence_length or default_length(source, 128)
         inputs = _inputs_for(source, batch_size or 1, tokens, training)
         size = _size_of(inputs)
         made = True

@@ -21,8 +21,8 @@ from ..core.files import data_path
 from ..core.frameworks import is_config, is_keras_layer, is_torch_module, require
 
 # %% auto #0
-__all__ = ['KERAS_NAMES', 'model_names', 'check_sizes', 'load_model', 'longest_sequence', 'make_inputs', 'config_types',
-           'default_model']
+__all__ = ['KERAS_NAMES', 'model_names', 'check_sizes', 'load_model', 'longest_sequence', 'default_length', 'make_inputs',
+           'config_types', 'default_model']
 
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #be90e13d
 # The models of keras.applications, listed here so that no name needs an import to be looked up.
@@ -494,6 +494,17 @@ def longest_sequence(model: Any) -> int | None:
     return min((stated if padding is None else rows - padding - 1 for rows, padding in tables
                 if stated and 0 <= rows - stated <= 2), default=None)
 
+
+def default_length(model: Any, tokens: int) -> int:
+    """Cut a usual number of tokens to what a model has positions for.
+
+    Examples
+    --------
+    >>> default_length(load_model("gpt2")[0], 128), default_length(load_model("clip")[0], 128)
+    (128, 77)
+    """
+    return min(tokens, longest_sequence(model) or tokens)
+
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #a7c49341
 def _transformers_inputs(model: Any, batch_size: int, sequence_length: int) -> dict[str, Any]:
     """Make the inputs of a transformers model from its configuration."""
@@ -586,7 +597,7 @@ def _keras_inputs(model: Any, batch_size: int, sequence_length: int) -> tuple[An
 
 # %% ../../nbs/2_anatomy/06d_model_sources.ipynb #7caf211d
 def make_inputs(model: Any, *, batch_size: int = 1,
-                sequence_length: int = 8) -> dict[str, Any] | tuple[Any, ...]:
+                sequence_length: int | None = None) -> dict[str, Any] | tuple[Any, ...]:
     """Make inputs for one forward pass, on the model's own device.
 
     Parameters
@@ -597,9 +608,10 @@ def make_inputs(model: Any, *, batch_size: int = 1,
         the inputs that it was built for.
     batch_size : int
         Samples in the batch.
-    sequence_length : int
-        Tokens of a text, at most `longest_sequence` of the model, or frames of speech; images have
-        the size that the model expects.
+    sequence_length : int, optional
+        Tokens of a text, at most `longest_sequence` of the model, or frames of speech: 8 by
+        default, fewer where there are positions for fewer. Images have the size that the model
+        expects.
 
     Returns
     -------
@@ -621,6 +633,7 @@ def make_inputs(model: Any, *, batch_size: int = 1,
     >>> {name: tuple(tensor.shape) for name, tensor in make_inputs(model).items()}
     {'input_ids': (1, 8)}
     """
+    sequence_length = default_length(model, 8) if sequence_length is None else sequence_length
     for argument, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{argument} must be a whole number of at least 1, not {value!r}")

@@ -154,9 +154,9 @@ def _memory(options: argparse.Namespace) -> Answer:
 def _flops(options: argparse.Namespace) -> Answer:
     """Count the arithmetic of one forward pass, two FLOPs per multiply-add."""
     from course_lib import count_flops
-    from course_lib.anatomy.model_sources import load_model, longest_sequence, make_inputs
+    from course_lib.anatomy.model_sources import default_length, load_model, make_inputs
     model, source = load_model(options.model)
-    size = {"sequence_length": min(128, longest_sequence(model) or 128),
+    size = {"sequence_length": default_length(model, 128),
             **_given(options, "batch_size", "sequence_length")}
     report = count_flops(model, make_inputs(model, **size))
     table = report.table(by="layer" if options.rows else "kind")

@@ -12,9 +12,11 @@ import transformers
 from torch import nn
 from work import FEW, calls
 
+from course_lib import measure_depth
 from course_lib.anatomy import model_sources
-from course_lib.anatomy.model_sources import (check_sizes, config_types, default_model, load_model,
-                                              longest_sequence, make_inputs, model_names)
+from course_lib.anatomy.model_sources import (check_sizes, config_types, default_length,
+                                              default_model, load_model, longest_sequence,
+                                              make_inputs, model_names)
 
 
 def total(model):
@@ -351,6 +353,16 @@ def test_a_text_that_has_no_positions_left_is_refused(family, most):
             model(**longer)
     with pytest.raises(ValueError, match=f"must be at most {most}, the tokens .* not {most + 1}"):
         make_inputs(shape_only, sequence_length=most + 1)
+
+
+def test_a_default_is_no_longer_than_the_positions():
+    few = transformers.GPT2Config(n_positions=4, n_embd=8, n_layer=1, n_head=2, vocab_size=64)
+    model = transformers.GPT2Model(few).eval()
+    assert make_inputs(model)["input_ids"].shape == (1, 4)
+    assert default_length(model, 128) == 4 and default_length(nn.Linear(2, 2), 128) == 128
+    model(**make_inputs(model))
+    assert measure_depth(few).weighted == measure_depth(
+        transformers.GPT2Config(**{**few.to_dict(), "n_positions": 64})).weighted
 
 
 def test_a_table_that_grows_has_no_end():

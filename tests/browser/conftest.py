@@ -18,6 +18,7 @@ class Pages(LoadScopeScheduling):
         return nodeid if path.endswith("test_chapters.py") else path
 
 
+@pytest.hookimpl(optionalhook=True)  # no such hook under -p no:xdist
 def pytest_xdist_make_scheduler(config, log):
     """How tests are dealt out to workers."""
     return Pages(config, log)

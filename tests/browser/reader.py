@@ -151,13 +151,13 @@ class Reader:
         """The cell whose source holds a text."""
         return self.page.locator(f".jp-CodeCell:has(.cm-content:has-text({json.dumps(text)}))")
 
-    def said(self, text, condition=bool, seconds=60):
-        """What such a cell shows, once it meets a condition: it is drawn after the run's end."""
+    def said(self, text, words, seconds=60):
+        """What such a cell shows, once some words are there: it is drawn after the run's end."""
         outputs = self.cell(text).locator(".jp-OutputArea")
 
         def read():
             shown = outputs.inner_text()
-            return condition(shown) and shown
+            return words in shown and shown
 
         try:
             return wait_for(read, seconds, f"the right output of {text}")
